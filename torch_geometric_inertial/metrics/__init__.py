@@ -1,0 +1,22 @@
+r"""How good are generated molecules? :func:`evaluate` answers under a named protocol."""
+from torch_geometric_inertial.metrics.protocol import PROTOCOLS, Protocol
+from torch_geometric_inertial.metrics.report import FIGURES, Report, comparison, evaluate
+from torch_geometric_inertial.metrics.stability import Stability, stability
+from torch_geometric_inertial.metrics.uniqueness import novelty, reference_smiles, uniqueness
+from torch_geometric_inertial.metrics.validity import Validity, validity
+
+__all__ = [
+    'FIGURES',
+    'PROTOCOLS',
+    'Protocol',
+    'Report',
+    'Stability',
+    'Validity',
+    'comparison',
+    'evaluate',
+    'novelty',
+    'reference_smiles',
+    'stability',
+    'uniqueness',
+    'validity',
+]
