@@ -19,14 +19,14 @@ _PAIRS_AT_ONCE = 4_000_000
 
 
 class Pairs(NamedTuple):
-    """Pairs of atoms of the same molecule: ``index`` [2, P] with ``index[0] < index[1]``, ``distance`` [P] in Å."""
-    index: Tensor
+    """Pairs of atoms of the same molecule: ``ends`` [2, P] with ``ends[0] < ends[1]``, ``distance`` [P] in Å."""
+    ends: Tensor
     distance: Tensor
 
 
 class Bonds(NamedTuple):
-    """Bonds of a packed set of molecules: ``index`` [2, E] with ``index[0] < index[1]``, ``order`` [E] in {1, 2, 3}."""
-    index: Tensor
+    """Bonds of a packed set of molecules: ``ends`` [2, E] with ``ends[0] < ends[1]``, ``order`` [E] in {1, 2, 3}."""
+    ends: Tensor
     order: Tensor
 
 
@@ -69,7 +69,7 @@ def close_pairs(pos: Tensor, ptr: Tensor, cutoff: float) -> Pairs:
     atom = torch.arange(pos.size(0), device=pos.device)
     partners = torch.repeat_interleave(ptr[1:], ptr.diff()) - atom - 1  # the later atoms of the same molecule
     written = partners.cumsum(0)  # pairs up to and with each atom
-    index, distance = [], []
+    ends, distance = [], []
     start = 0
     while start < pos.size(0):
         done = int(written[start - 1]) if start else 0
@@ -80,12 +80,12 @@ def close_pairs(pos: Tensor, ptr: Tensor, cutoff: float) -> Pairs:
         v = torch.arange(u.numel(), device=pos.device) - torch.repeat_interleave(first, count) + u + 1
         length = (pos[u] - pos[v]).square().sum(-1).sqrt()
         near = (length < cutoff).nonzero().squeeze(-1)
-        index.append(torch.stack([u[near], v[near]]))
+        ends.append(torch.stack([u[near], v[near]]))
         distance.append(length[near])
         start = stop
-    if not index:
+    if not ends:
         return Pairs(ptr.new_empty(2, 0), pos.new_empty(0))
-    return Pairs(torch.cat(index, dim=1), torch.cat(distance))
+    return Pairs(torch.cat(ends, dim=1), torch.cat(distance))
 
 
 def table_bonds(z: Tensor, pos: Tensor, ptr: Tensor) -> Bonds:
@@ -101,15 +101,15 @@ def table_bonds(z: Tensor, pos: Tensor, ptr: Tensor) -> Bonds:
     """
     pairs = close_pairs(pos, ptr, float(longest_bonds().max()) / 100)
     z = z.clamp(0, len(SYMBOLS) - 1)
-    limit = longest_bonds().to(pos.device)[:, z[pairs.index[0]], z[pairs.index[1]]]  # [3, P]
+    limit = longest_bonds().to(pos.device)[:, z[pairs.ends[0]], z[pairs.ends[1]]]  # [3, P]
     order = (100 * pairs.distance < limit).cumprod(0).sum(0) * (pairs.distance >= COINCIDENT)
     bonded = order.nonzero().squeeze(-1)
-    return Bonds(pairs.index[:, bonded], order[bonded])
+    return Bonds(pairs.ends[:, bonded], order[bonded])
 
 
 def valences(bonds: Bonds, num_atoms: int) -> Tensor:
     """The sum of the bond orders at each atom: int64 [num_atoms]."""
     out = bonds.order.new_zeros(num_atoms)
-    for end in bonds.index:
+    for end in bonds.ends:
         out.index_add_(0, end, bonds.order)
     return out

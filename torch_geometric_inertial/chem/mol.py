@@ -74,7 +74,8 @@ def check_molecule(data: Data, what: str = 'data') -> tuple[Tensor, Tensor]:
         raise ValueError(f"{what} has a position that is not finite, at atom {atom}: {pos[atom].tolist()}")
     if int(z.min()) < 1 or int(z.max()) >= len(SYMBOLS):
         atom = int(((z < 1) | (z >= len(SYMBOLS))).nonzero()[0])
-        raise ValueError(f"{what} has no element at atom {atom}: 'z' must be in 1..{len(SYMBOLS) - 1} (got {int(z[atom])})")
+        rule = f"'z' must be in 1..{len(SYMBOLS) - 1}"
+        raise ValueError(f'{what} has no element at atom {atom}: {rule} (got {int(z[atom])})')
     return z, pos
 
 
@@ -97,7 +98,7 @@ def to_mol(data: Data, perception: str = 'edm', sanitize: bool = False) -> 'Mol'
     z, pos = check_molecule(data)
     if perception == 'edm':
         bonds = table_bonds(z, pos, torch.tensor([0, z.numel()]))
-        mol = build_mol(z.tolist(), bonds.index.t().tolist(), bonds.order.tolist(), pos.tolist())
+        mol = build_mol(z.tolist(), bonds.ends.t().tolist(), bonds.order.tolist(), pos.tolist())
     elif perception == 'data':
         mol = build_mol(z.tolist(), *_bonds_of(data), pos.tolist(), _charges_of(data))
     else:
@@ -153,14 +154,12 @@ def _charges_of(data: Data) -> list[int] | None:
 
 
 def _perceive(mol: 'Mol', use_vdw: bool) -> 'Mol':
-    from rdkit import RDLogger
+    from rdkit import rdBase
     from rdkit.Chem import rdDetermineBonds
 
-    RDLogger.DisableLog('rdApp.*')
     try:
-        rdDetermineBonds.DetermineBonds(mol, charge=0, useVdw=use_vdw, maxIterations=1000)
+        with rdBase.BlockLogs():
+            rdDetermineBonds.DetermineBonds(mol, charge=0, useVdw=use_vdw, maxIterations=1000)
     except (ValueError, RuntimeError) as error:
         raise ValueError(f'RDKit finds no neutral molecule in these atoms: {error}') from error
-    finally:
-        RDLogger.EnableLog('rdApp.*')
     return mol

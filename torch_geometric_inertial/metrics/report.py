@@ -94,7 +94,7 @@ class Report:
 
     def _row(self, name: str) -> str:
         ends = self.intervals.get(name)
-        interval = '' if ends is None else f'  {100 * ends[0]:5.1f} – {100 * ends[1]:5.1f}'
+        interval = '' if ends is None else f'  {100 * ends[0]:6.2f} – {100 * ends[1]:6.2f}'
         return f'{name.replace("_", " "):20} {_percent(getattr(self, name))}{interval}'
 
 

@@ -1,6 +1,6 @@
 r"""Packs the molecules to be judged, and says of each whether it can be judged at all."""
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from torch_geometric.data import Batch, Data
 from torch_geometric_inertial.chem.bond_tables import COINCIDENT, close_pairs
 from torch_geometric_inertial.elements import SYMBOLS
 
-Molecules = Iterable[Data | None] | Batch
+Molecules: TypeAlias = Iterable[Data | None] | Batch
 
 
 class Screened(NamedTuple):
@@ -57,7 +57,7 @@ def screen(molecules: Molecules, elements: Sequence[int], num_requested: int | N
     is_known = (z >= 0) & (z < len(SYMBOLS)) & known[z.clamp(0, len(SYMBOLS) - 1)]
     is_finite = pos.isfinite().all(-1)
     alone = torch.ones_like(is_finite)
-    alone[close_pairs(pos, ptr, COINCIDENT).index.reshape(-1)] = False
+    alone[close_pairs(pos, ptr, COINCIDENT).ends.reshape(-1)] = False
 
     molecule = torch.repeat_interleave(torch.arange(num), sizes)
     for name, good in (('not_finite', is_finite), ('unknown_element', is_known), ('coincident', alone)):

@@ -26,8 +26,8 @@ def screened_validity(screened: Screened, bonds: Bonds) -> Validity:
         raise ImportError("this metric needs RDKit: pip install 'torch_geometric_inertial[chem]'") from error
 
     z, ptr = screened.z.tolist(), screened.ptr.tolist()
-    first_bond = torch.searchsorted(bonds.index[0].contiguous(), screened.ptr).tolist()
-    index, order = bonds.index.t().tolist(), bonds.order.tolist()
+    first_bond = torch.searchsorted(bonds.ends[0].contiguous(), screened.ptr).tolist()
+    index, order = bonds.ends.t().tolist(), bonds.order.tolist()
 
     out = Validity([], [], [])
     with rdBase.BlockLogs():

@@ -1,0 +1,44 @@
+# make demo | test | lint | bench: each sets itself up on a bare machine (Python 3.11 or later, a C++ compiler).
+# Another interpreter: make demo PYTHON=python3.12. Arguments for pytest: make test ARGS='-k metrics'.
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+SOURCES := setup.py pyproject.toml $(wildcard csrc/* csrc/*/*)
+
+.PHONY: demo test lint bench
+demo: $(VENV)/.package
+	$(PY) examples/qm9_ar.py
+
+test: $(VENV)/.package $(VENV)/.scatter
+	$(PY) -m pytest -m 'not slow and not gpu' $(ARGS)
+
+lint: $(VENV)/.package
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+bench: $(VENV)/.package
+	set -e; for script in benchmarks/bench_*.py; do echo "== $$script"; $(PY) $$script; done
+
+$(VENV)/.created:
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.requirements: requirements.txt $(VENV)/.created
+	@echo 'installing the packages of requirements.txt into $(VENV)'
+	$(PIP) -r requirements.txt
+	touch $@
+
+$(VENV)/.package: $(SOURCES) $(VENV)/.requirements
+	@echo 'building the package'
+	$(PIP) --no-build-isolation --no-deps --editable .
+	touch $@
+
+# torch-scatter has no wheels: about 10 minutes of compiling, once. The package works without it; its tests want it.
+# A wheel that pip kept may be of another torch, which shows on import.
+$(VENV)/.scatter: requirements-scatter.txt $(VENV)/.requirements
+	@echo 'building torch-scatter: this takes minutes'
+	$(PIP) --no-build-isolation --no-deps -r requirements-scatter.txt
+	$(PY) -c 'import torch_scatter' || $(PIP) --no-build-isolation --no-deps --no-cache-dir --force-reinstall -r requirements-scatter.txt
+	touch $@
