@@ -1,0 +1,269 @@
+r"""Canonical body frames of point sets: pure tensor geometry, batched, in float64.
+
+A frame is chosen in two steps. The eigenvectors of the inertia tensor leave a *finite* set of candidate frames: four
+where the moments differ, and frames spanned by atoms where two or three of them agree. Among the candidates the one
+with the largest *score* wins. The score is a continuous function of the positions (the paper's farthest-atom rule plus
+a small generic function of the whole set), so a molecule sits at a jump only where two scores agree exactly; and two
+candidates whose scores agree exactly because of symmetry carry the same point set, so that it does not matter which of
+them is taken. No list is rounded and nothing is sorted.
+"""
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+#: Two principal moments closer than this share of the largest one count as equal.
+MOMENT_TOLERANCE = 1e-3
+#: Weight (Å) of the generic function that settles ties of the farthest-atom rule.
+TIE_WEIGHT = 0.1
+#: Distance (Å) from a sign plane below which an atom gradually loses its say as an anchor.
+PLANE_WIDTH = 0.1
+
+_CHUNK = 1 << 19  # rows (candidate, atom) that are in memory at a time
+_SAME_SET = 0.03  # two candidates whose set descriptors differ by less carry the same set
+_LINEAR = 1e-5  # Å; a point set this thin is a line
+_UNTIED, _OBLATE, _PROLATE, _SPHERICAL = range(4)
+_SIGNS = ((1., 1., 1.), (1., -1., -1.), (-1., 1., -1.), (-1., -1., 1.))
+
+
+class Frames(NamedTuple):
+    r"""Frames of :math:`B` point sets: :obj:`center` :math:`[B, 3]` (Å), :obj:`axes` :math:`[B, 3, 3]` (the axes are
+    the columns, determinant +1), :obj:`margin` :math:`[B]` (see :func:`inertial_frames`)."""
+    center: Tensor
+    axes: Tensor
+    margin: Tensor
+
+
+def inertial_frames(
+    pos: Tensor,
+    z: Tensor,
+    ptr: Tensor,
+    weight: Tensor | None = None,
+    *,
+    moment_tolerance: float = MOMENT_TOLERANCE,
+    tie_weight: float = TIE_WEIGHT,
+    plane_width: float = PLANE_WIDTH,
+    spread: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> Frames:
+    r"""Returns one canonical right-handed frame for each of :math:`B` packed point sets.
+
+    The frame is a function of the set :math:`\{(z_i, r_i)\}` alone: it turns and shifts with the points and does not
+    see their order. Axes are the eigenvectors of
+    :math:`I = \sum_i w_i (\lVert y_i \rVert^2 1 - y_i y_i^\top) / \sum_i w_i` about the centre, by ascending moment.
+    The candidates and their scores :math:`s` (Å), with :math:`y` the coordinates in the candidate frame, are:
+
+    * *moments differ*: the four right-handed sign choices;
+      :math:`s = \max_i \lVert y_i \rVert \min(1, |x_i| / p, |y_i| / p)` over the atoms with :math:`x_i, y_i > 0`,
+      :math:`p` = :obj:`plane_width`. This is the paper's rule: the farthest atom off the y–z and x–z planes gets
+      :math:`x > 0` and :math:`y > 0`.
+    * *two moments agree*: every atom may span the first axis of the degenerate plane, with both signs of the third
+      direction :math:`u`; :math:`s = \rho_i + u_i / 2`, where :math:`\rho_i` is its distance from that direction.
+    * *all three agree*: every pair of atoms may span x and the x–y plane;
+      :math:`s = \lVert y_i \rVert + \rho_{j}`, with :math:`\rho_j` the distance of the second from the x axis.
+
+    To each score :math:`t \sum_i c_{z_i} g(y_i) / \sum_i c_{z_i}` is added, with :math:`t` = :obj:`tie_weight`,
+    :math:`c_z = \sqrt z` and :math:`g` the mean of a few fixed plane waves in generic directions. It settles ties
+    between atoms that are equally far, and only exactly equivalent frames are left with equal scores.
+
+    **Margin.** :obj:`margin` is the smallest relative change that can alter the choice: the minimum of
+    :math:`|g_{01} - \tau|` and :math:`|g_{12} - \tau|`, where :math:`g_{kl}` is the gap of two neighbouring moments
+    relative to the largest one and :math:`\tau` = :obj:`moment_tolerance`, and of the lead of the winning score over
+    the best score of a candidate *with another point set*, relative to the distance of the farthest atom. Gaps that
+    move no atom (one atom, the two equal moments of a line) are left out; a set with no other choice has margin 1.
+
+    Args:
+        pos (torch.Tensor): Positions :math:`[T, 3]` in Å of all atoms, packed.
+        z (torch.Tensor): Atomic numbers :math:`[T]`.
+        ptr (torch.Tensor): First atom of each set, and :math:`T`: :math:`[B + 1]`.
+        weight (torch.Tensor, optional): Positive weights :math:`[T]` of the atoms in centre and inertia tensor; 1
+            by default.
+        moment_tolerance (float): Relative gap below which two moments count as equal.
+        tie_weight (float): Weight :math:`t` in Å of the generic term.
+        plane_width (float): Width :math:`p` in Å over which an atom near a sign plane loses its say.
+        spread (float): Where a :obj:`generator` is given: how far (relative, as in the margin) a choice may lie from
+            the best one and still be drawn.
+        generator (torch.Generator, optional): If given, the frame is drawn evenly among the candidates within
+            :obj:`spread` instead of taking the best.
+
+    Returns:
+        Frames: in float64 on the device of :obj:`pos`.
+
+    Raises:
+        ValueError: If shapes do not match, a position is not finite, a weight is not positive, or a set is empty.
+    """
+    _check(pos, z, ptr, weight)
+    pos, ptr = pos.detach().double(), ptr.to(pos.device)
+    weight = torch.ones_like(pos[:, 0]) if weight is None else weight.detach().double()
+    settings = (moment_tolerance, tie_weight, plane_width, spread, generator)
+    # Chunks of whole molecules keep the memory bounded; a molecule has four candidates as a rule.
+    starts, size = [0], ptr.numel() - 1
+    if ptr[-1] * 4 > _CHUNK:
+        marks = torch.arange(0, int(ptr[-1]), _CHUNK // 4, device=ptr.device)
+        starts = torch.unique(torch.searchsorted(ptr, marks).clamp(max=size)).tolist()
+    parts = []
+    for a, b in zip(starts, [*starts[1:], size], strict=True):
+        if b > a:
+            lo, hi = int(ptr[a]), int(ptr[b])
+            parts.append(_frames(pos[lo:hi], z[lo:hi], ptr[a:b + 1] - lo, weight[lo:hi], *settings))
+    if not parts:
+        return Frames(pos.new_zeros(0, 3), pos.new_zeros(0, 3, 3), pos.new_zeros(0))
+    return Frames(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+
+def to_frame(pos: Tensor, frames: Frames, ptr: Tensor) -> Tensor:
+    r"""Coordinates of :obj:`pos` :math:`[T, 3]` in their frames, :math:`y_i = R^\top (r_i - c)`, in the dtype of
+    :obj:`pos`."""
+    index = _index(ptr.to(pos.device))
+    out = torch.einsum('ni,nij->nj', pos.double() - frames.center.double()[index], frames.axes.double()[index])
+    return out.to(pos.dtype)
+
+
+def from_frame(pos: Tensor, frames: Frames, ptr: Tensor) -> Tensor:
+    r"""The inverse of :func:`to_frame`: :math:`r_i = R y_i + c`."""
+    index = _index(ptr.to(pos.device))
+    out = torch.einsum('ni,nji->nj', pos.double(), frames.axes.double()[index]) + frames.center.double()[index]
+    return out.to(pos.dtype)
+
+
+def _check(pos: Tensor, z: Tensor, ptr: Tensor, weight: Tensor | None) -> None:
+    if pos.dim() != 2 or pos.size(1) != 3 or not pos.is_floating_point():
+        raise ValueError(f"'pos' must be a floating point tensor of shape [T, 3] "
+                         f'(got {pos.dtype} of shape {list(pos.shape)})')
+    if z.shape != pos.shape[:1]:
+        raise ValueError(f"'z' must hold one atomic number for each of the {pos.size(0)} positions "
+                         f'(got shape {list(z.shape)})')
+    if ptr.dim() != 1 or ptr.numel() < 1 or int(ptr[0]) != 0 or int(ptr[-1]) != pos.size(0):
+        raise ValueError(f"'ptr' must run from 0 to the number of positions, {pos.size(0)} (got {ptr.tolist()[:8]})")
+    empty = (ptr.diff() < 1).nonzero()
+    if empty.numel() > 0:
+        raise ValueError(f"a molecule must have at least one atom (molecule {int(empty[0])} has none)")
+    bad = (~torch.isfinite(pos).all(1)).nonzero()
+    if bad.numel() > 0:
+        i = int(bad[0])
+        raise ValueError(f"'pos' must be finite (got {pos[i].tolist()} at atom {i}; {bad.numel()} in all)")
+    if weight is not None and (weight.shape != z.shape or not bool((weight > 0).all())):
+        raise ValueError(f"'weight' must hold one positive number for each of the {pos.size(0)} atoms "
+                         f'(got shape {list(weight.shape)}, smallest {float(weight.min()) if weight.numel() else None})')
+
+
+def _index(ptr: Tensor) -> Tensor:
+    r"""The molecule of each atom."""
+    return torch.repeat_interleave(torch.arange(ptr.numel() - 1, device=ptr.device), ptr.diff())
+
+
+def _sum(values: Tensor, index: Tensor, size: int) -> Tensor:
+    return values.new_zeros(size, *values.shape[1:]).index_add_(0, index, values)
+
+
+def _max(values: Tensor, index: Tensor, size: int, lowest: float = 0.0) -> Tensor:
+    return values.new_full((size,), lowest).scatter_reduce_(0, index, values, 'amax')
+
+
+def _frames(pos, z, ptr, weight, moment_tolerance, tie_weight, plane_width, spread, generator) -> Frames:
+    size, index = ptr.numel() - 1, _index(ptr)
+    total = _sum(weight, index, size)
+    center = _sum(weight[:, None] * pos, index, size) / total[:, None]
+    y = pos - center[index]
+    second = _sum(weight[:, None, None] * y[:, :, None] * y[:, None, :], index, size) / total[:, None, None]
+    trace = second.diagonal(dim1=1, dim2=2).sum(1)
+    moments, axes = torch.linalg.eigh(trace[:, None, None] * torch.eye(3, dtype=y.dtype, device=y.device) - second)
+    axes[:, :, 2] *= torch.linalg.det(axes).sign()[:, None]
+    y = torch.einsum('ni,nij->nj', y, axes[index])
+    radius = _max(y.norm(dim=1), index, size)
+    gaps = moments.diff(dim=1) / moments[:, 2:].clamp(min=1e-300)
+    line = _max(y[:, 1:].norm(dim=1), index, size) < _LINEAR
+
+    # Which moments count as equal. When frames are drawn, a gap near the tolerance counts both ways.
+    slack = 0.0 if generator is None else spread
+    may = (gaps <= moment_tolerance + slack) & ~line[:, None]
+    must = (gaps <= moment_tolerance - slack) & ~line[:, None]
+    molecule, turn, score = [], [], []
+    for kind, (first, last) in enumerate([(False, False), (True, False), (False, True), (True, True)]):
+        chosen = (may if first else ~must)[:, 0] & (may if last else ~must)[:, 1]
+        if bool(chosen.any()):
+            for m, q, s in _candidates(kind, chosen, y, ptr, index, plane_width, tie_weight + spread * radius):
+                molecule.append(m), turn.append(q), score.append(s)
+    cand, turn, score = torch.cat(molecule), torch.cat(turn), torch.cat(score)
+    waves = _descriptors(cand, turn, y, z, ptr)
+    score = score + tie_weight * waves.mean(1)
+
+    best = _max(score, cand, size, -torch.inf)
+    allowed = score >= best[cand] - spread * radius[cand] if generator is not None else score == best[cand]
+    if generator is not None:
+        noise = torch.rand(score.shape, generator=generator, dtype=score.dtype, device=generator.device)
+        draw = torch.where(allowed, noise.to(score.device), -1.0)
+        allowed = draw == _max(draw, cand, size, -1.0)[cand]
+    row = torch.arange(len(cand), device=cand.device)
+    winner = row.new_full((size,), len(cand)).scatter_reduce_(0, cand[allowed], row[allowed], 'amin')
+
+    other = (waves - waves[winner][cand]).square().mean(1).sqrt() > _SAME_SET
+    lead = torch.where(other, (score[winner][cand] - score).abs() / radius[cand].clamp(min=1e-300), 1.0)
+    margin = -_max(-lead, cand, size, -1.0)
+    doubt = (gaps - moment_tolerance).abs()
+    doubt[line] = 1.0
+    doubt[:, 0] = torch.where(radius < _LINEAR, 1.0, doubt[:, 0])
+    margin = torch.minimum(margin, doubt.amin(1))
+    return Frames(center, axes @ turn[winner], margin)
+
+
+def _candidates(kind, chosen, y, ptr, index, plane_width, reach):
+    r"""Yields (molecule [C], turn [C, 3, 3], score [C]) for the chosen molecules: turns from the principal axes."""
+    size = ptr.numel() - 1
+    if kind == _UNTIED:
+        signs = y.new_tensor(_SIGNS)
+        ramp = (y[:, :2].abs().amin(1) / plane_width).clamp(max=1.0)
+        vote = (y[:, 0] < 0).long() * 2 + (y[:, 1] < 0).long()
+        score = _max(y.norm(dim=1) * ramp, index * 4 + vote, size * 4).view(size, 4)[chosen]
+        molecule = chosen.nonzero().view(-1).repeat_interleave(4)
+        yield molecule, torch.diag_embed(signs).repeat(len(score), 1, 1), score.view(-1)
+    elif kind in (_OBLATE, _PROLATE):
+        axis = 2 if kind == _OBLATE else 0
+        a, b = (0, 1) if kind == _OBLATE else (1, 2)  # (a, b, axis) is right-handed
+        rho = y[:, [a, b]].norm(dim=1)
+        bound = rho + y[:, axis].abs() / 2
+        keep = chosen[index] & (rho > _LINEAR) & (bound >= (_max(bound, index, size) - 2 * reach)[index])
+        i = keep.nonzero().view(-1)
+        for sign in (1.0, -1.0):
+            p, w = y.new_zeros(len(i), 3), y.new_zeros(len(i), 3)
+            p[:, [a, b]] = y[i][:, [a, b]] / rho[i, None]
+            w[:, axis] = sign
+            third = torch.linalg.cross(w, p)
+            columns = [p, third, w] if kind == _OBLATE else [w, p, third]
+            yield index[i], torch.stack(columns, -1), rho[i] + sign * y[i, axis] / 2
+    else:
+        for m in chosen.nonzero().view(-1).tolist():
+            atoms = y[int(ptr[m]):int(ptr[m + 1])]
+            r = atoms.norm(dim=1)
+            far = r > 0.5 * r.max()
+            x = atoms[far] / r[far, None]
+            rest = atoms[None] - x[:, None] * (x @ atoms.T)[:, :, None]  # [F, N, 3], off the x axis
+            rho = rest.norm(dim=2)
+            score = r[far, None] + rho
+            f, j = ((score >= score.max() - 2 * reach[m]) & (rho > _LINEAR)).nonzero(as_tuple=True)
+            second = rest[f, j] / rho[f, j, None]
+            turn = torch.stack([x[f], second, torch.linalg.cross(x[f], second)], -1)
+            yield ptr.new_full((len(f),), m), turn, score[f, j]
+
+
+def _descriptors(cand: Tensor, turn: Tensor, y: Tensor, z: Tensor, ptr: Tensor) -> Tensor:
+    r"""Plane-wave averages :math:`[C, 6]` of the turned sets, :math:`\sum_i c_i \sin(k \cdot y_i + \phi) / \sum_i c_i`.
+
+    The wave vectors (rad/Å) have no rational relation and lie on no symmetry element of the axes.
+    """
+    wave = y.new_tensor([
+        [0.911, 0.337, 0.588], [-0.419, 0.773, 0.671], [0.523, -0.617, 0.947],
+        [1.129, 0.743, -0.277], [0.233, 1.237, 0.461], [-0.857, 0.191, 1.319],
+    ])
+    phase = y.new_tensor([0.37, 1.91, 0.83, 2.71, 4.13, 5.23])
+    count = ptr.diff()[cand]
+    row = torch.repeat_interleave(torch.arange(len(cand), device=cand.device), count)
+    start = count.cumsum(0) - count
+    atom = torch.arange(len(row), device=row.device) - start[row] + ptr[cand][row]
+    scale = z.to(y).abs().sqrt()
+    total = _sum(scale, _index(ptr), ptr.numel() - 1)
+    k = turn @ wave.T  # waves in the principal axes: [C, 3, 6]
+    value = torch.sin(torch.einsum('ni,nim->nm', y[atom], k[row]) + phase)
+    return _sum(value * scale[atom, None], row, len(cand)) / total[cand, None]
