@@ -100,7 +100,7 @@ def to_mol(data: Data, perception: str = 'edm', sanitize: bool = False) -> 'Mol'
         bonds = table_bonds(z, pos, torch.tensor([0, z.numel()]))
         mol = build_mol(z.tolist(), bonds.ends.t().tolist(), bonds.order.tolist(), pos.tolist())
     elif perception == 'data':
-        mol = build_mol(z.tolist(), *_bonds_of(data), pos.tolist(), _charges_of(data))
+        mol = build_mol(z.tolist(), *bonds_of(data), pos.tolist(), charges_of(data))
     else:
         mol = _perceive(build_mol(z.tolist(), [], [], pos.tolist()), perception == 'rdkit-vdw')
     if sanitize:
@@ -135,20 +135,25 @@ def from_mol(mol: 'Mol') -> Data:
     )
 
 
-def _bonds_of(data: Data) -> tuple[list[tuple[int, int]], list[int]]:
+def bonds_of(data: Data, what: str = 'data') -> tuple[list[tuple[int, int]], list[int]]:
+    r"""Each bond of ``data.edge_index`` once, with its order from ``data.edge_attr`` [E] (1 without it)."""
     if data.edge_index is None:
-        raise ValueError(f"perception='data' needs bonds in 'edge_index' (got {data})")
+        raise ValueError(f"{what} needs bonds in 'edge_index' (got {data})")
     order = data.edge_attr
     if order is None:
         order = data.edge_index.new_ones(data.edge_index.size(1))
-    if order.shape != data.edge_index.shape[1:] or not ((order >= 1) & (order <= 3)).all():
-        raise ValueError(f"perception='data' needs bond orders 1, 2, 3 in 'edge_attr' [E] (got {order})")
-    ends = zip(*data.edge_index.tolist(), strict=True)
-    bonds = {(min(u, v), max(u, v)): int(k) for (u, v), k in zip(ends, order.tolist(), strict=True)}
+    if order.shape != data.edge_index.shape[1:] or not torch.isin(order, order.new_tensor([1, 2, 3])).all():
+        raise ValueError(f"{what} needs bond orders 1, 2, 3 in 'edge_attr' [E] (got {order})")
+    bonds = {}
+    for u, v, k in zip(*data.edge_index.tolist(), order.tolist(), strict=True):
+        if u == v or not (0 <= u < data.z.numel() and 0 <= v < data.z.numel()):
+            raise ValueError(f"{what} has a bond between atoms {u} and {v} of {data.z.numel()}")
+        bonds[min(u, v), max(u, v)] = int(k)
     return list(bonds), list(bonds.values())
 
 
-def _charges_of(data: Data) -> list[int] | None:
+def charges_of(data: Data) -> list[int] | None:
+    r"""The formal charges ``data.charge`` [N], if it has them per atom."""
     charge = data.get('charge')
     return charge.tolist() if isinstance(charge, Tensor) and charge.shape == data.z.shape else None
 
