@@ -1,0 +1,16 @@
+r"""Generate 3D molecules and predict from 3D geometry with PyTorch Geometric."""
+from .models import AtomAutoregressor, InertialAR, InertialARConfig, LossTerms
+from .nn import GeoRoPEAttention
+from .transforms import CanonicalOrder, InertialFrame
+
+__version__ = '0.1.0'
+
+__all__ = [
+    'AtomAutoregressor',
+    'CanonicalOrder',
+    'GeoRoPEAttention',
+    'InertialAR',
+    'InertialARConfig',
+    'InertialFrame',
+    'LossTerms',
+]

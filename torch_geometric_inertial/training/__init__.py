@@ -1,0 +1,5 @@
+from .checkpoint import load_checkpoint, save_checkpoint
+from .fit import FitConfig, fit
+from .packed import PackedMolecules
+
+__all__ = ['FitConfig', 'PackedMolecules', 'fit', 'load_checkpoint', 'save_checkpoint']

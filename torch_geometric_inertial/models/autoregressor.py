@@ -1,0 +1,399 @@
+r"""The shared core of the generators: a molecule as a sequence of atoms, each a type and then a place.
+
+.. math::
+    p(M) = \prod_{t=1}^{N} p(a_t \mid <t)\; p(\pi_t \mid a_t, <t)\; p(x_t \mid \pi_t, a_t, <t) \cdot
+    p(\mathrm{stop} \mid \le N)
+
+:math:`a_t` is the element, :math:`\pi_t` the earlier atom that it is bonded to (absent for absolute coordinates), and
+:math:`x_t` the position. Slot 0 of a token sequence is the condition, slot t is atom t.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+from tqdm import tqdm
+
+from torch_geometric_inertial.elements import COVALENT_RADII, SYMBOLS
+from torch_geometric_inertial.models.pretrained import Pretrained
+from torch_geometric_inertial.nn.diffusion_head import DiffusionHead
+from torch_geometric_inertial.nn.environment import EnvironmentReadout
+from torch_geometric_inertial.nn.geo_rope_attention import AttentionCache, GeometryCache, GeoRoPEGeometry
+from torch_geometric_inertial.nn.packing import Packing
+from torch_geometric_inertial.nn.placement import Neighbourhood, Placement, find_parents, gather_slots
+from torch_geometric_inertial.nn.transformer_block import CausalStack
+
+
+class LossTerms(NamedTuple):
+    r"""Scalars: the weighted :obj:`total`, cross-entropy of types and of parents (nats), and diffusion loss."""
+    total: Tensor
+    type: Tensor
+    parent: Tensor
+    coord: Tensor
+
+
+class Parts(NamedTuple):
+    r"""What a model hands to the core; here alone generators differ.
+
+    Attributes:
+        embedding (Module): Atoms to tokens, see :class:`~torch_geometric_inertial.nn.atom_embedding.AtomEmbedding`.
+        condition (Module): Conditions to the token in slot 0: :obj:`condition(groups or None, batch_size) -> [B, C]`.
+        type_geometry (GeoRoPEGeometry): Geometry of the first stack.
+        type_stack (CausalStack): Up to the type of the next atom.
+        type_head (Module): Tokens [T, C] to logits [T, V].
+        coord_geometry (GeoRoPEGeometry): Geometry of the second stack.
+        coord_stack (CausalStack): From the type of the next atom to the condition of its place.
+        placement (Placement): The coordinate system of the next atom.
+        head (DiffusionHead): The density of its coordinates there.
+        environment_channels (int): Width of :class:`EnvironmentReadout`; 0 for none.
+    """
+    embedding: nn.Module
+    condition: nn.Module
+    type_geometry: GeoRoPEGeometry
+    type_stack: CausalStack
+    type_head: nn.Module
+    coord_geometry: GeoRoPEGeometry
+    coord_stack: CausalStack
+    placement: Placement
+    head: DiffusionHead
+    environment_channels: int
+
+
+class AtomAutoregressor(Pretrained, nn.Module):
+    r"""Writes molecules atom by atom. Subclasses choose the :class:`Parts`; everything else is here.
+
+    Args:
+        parts (Parts): See there.
+        elements (tuple): Atomic numbers that the model knows, in vocabulary order; the stop type comes after them.
+        channels (int): Size of a token.
+        max_atoms (int): Longest molecule.
+        num_draws (int): Noise draws a token in training.
+        coord_weight (float): Weight of the diffusion loss in the total; the others have weight 1.
+        context_noise (float): Standard deviation (Å) of the noise on positions that the network is told of in
+            training; the targets stay clean.
+    """
+    radii: Tensor
+    vocabulary: Tensor
+
+    def __init__(self, parts: Parts, *, elements: tuple[int, ...], channels: int, max_atoms: int, num_draws: int,
+                 coord_weight: float, context_noise: float):
+        super().__init__()
+        self.elements, self.channels, self.max_atoms = tuple(elements), channels, max_atoms
+        self.num_draws, self.coord_weight, self.context_noise = num_draws, coord_weight, context_noise
+        self.embedding, self.condition = parts.embedding, parts.condition
+        self.type_geometry, self.type_stack = parts.type_geometry, parts.type_stack
+        self.type_head = parts.type_head
+        self.coord_geometry, self.coord_stack = parts.coord_geometry, parts.coord_stack
+        self.placement, self.head = parts.placement, parts.head
+        if self.placement.has_parent:
+            self.parent_query = nn.Linear(channels, channels, bias=False)
+            self.parent_key = nn.Linear(channels, channels, bias=False)
+            self.parent_value = nn.Linear(channels, channels, bias=False)
+        self.environment = (EnvironmentReadout(channels, len(elements) + 1, parts.environment_channels)
+                            if parts.environment_channels > 0 else None)
+        vocabulary = torch.full((len(SYMBOLS), ), -1)
+        vocabulary[list(elements)] = torch.arange(len(elements))
+        self.register_buffer('vocabulary', vocabulary, persistent=False)
+        radii = [float(COVALENT_RADII[z]) for z in elements]
+        self.register_buffer('radii', torch.tensor([*radii, 0.0]), persistent=False)
+
+    @property
+    def stop(self) -> int:
+        r"""The type that ends a molecule."""
+        return len(self.elements)
+
+    # Reading -----------------------------------------------------------------------------------------------------
+
+    def tokenize(self, data: Data) -> tuple[Tensor, Tensor, Tensor]:
+        r"""Types [T], positions [T, 3] (float32) and offsets [B + 1] of a molecule or a batch, checked.
+
+        Raises:
+            ValueError: On missing, misshapen, empty, non-finite or too long molecules and on unknown elements.
+        """
+        name = type(self).__name__
+        z, pos, ptr = data.get('z'), data.get('pos'), data.get('ptr')
+        if z is None or pos is None:
+            missing = 'z' if z is None else 'pos'
+            raise ValueError(f"'{name}' needs '{missing}' in its input (got {data})")
+        if z.dim() != 1 or pos.shape != (z.numel(), 3):
+            raise ValueError(f"'z' must be [N] and 'pos' [N, 3] (got {tuple(z.shape)} and {tuple(pos.shape)})")
+        ptr = torch.tensor([0, z.numel()], device=z.device) if ptr is None else ptr
+        length = ptr.diff()
+        if bool((length < 1).any()):
+            raise ValueError(f"'{name}' cannot read an empty molecule (number {int((length < 1).nonzero()[0])})")
+        if int(length.max()) > self.max_atoms:
+            raise ValueError(f"'max_atoms' is {self.max_atoms} (got molecule {int(length.argmax())} "
+                             f"of {int(length.max())} atoms)")
+        if not bool(pos.isfinite().all()):
+            raise ValueError(f"'pos' must be finite (got {pos[~pos.isfinite().all(dim=1)][0].tolist()} at atom "
+                             f"{int((~pos.isfinite().all(dim=1)).nonzero()[0])})")
+        known = (z >= 0) & (z < len(SYMBOLS))
+        types = torch.where(known, self.vocabulary[torch.where(known, z, 0)], -1)
+        if bool((types < 0).any()):
+            symbols = ', '.join(SYMBOLS[e] for e in self.elements)
+            raise ValueError(f"'z' must be one of the model's elements {symbols} (got {int(z[types < 0][0])} at atom "
+                             f"{int((types < 0).nonzero()[0])})")
+        return types, pos.float(), ptr
+
+    def forward(self, batch: Data, generator: torch.Generator | None = None) -> LossTerms:
+        r"""The training loss of a PyG :obj:`Batch` of molecules in canonical frame and order.
+
+        Args:
+            batch (Batch): :obj:`z` [T], :obj:`pos` [T, 3] in Å, :obj:`ptr`; :obj:`groups` [B, G] where the model has
+                them.
+            generator (torch.Generator, optional): Source of the noise.
+        """
+        types, pos, ptr = self.tokenize(batch)
+        atoms = Packing(ptr)
+        dense_types, dense_pos = atoms.pad(types, self.stop), atoms.pad(pos)
+        with torch.no_grad():
+            radius = self.radii[dense_types]
+            parent = find_parents(dense_pos, radius)  # [B, N]
+            count = torch.arange(atoms.size[1], device=pos.device).expand(atoms.size)
+            around = self.placement(dense_pos, radius, parent, count)
+            local = atoms.unpad(around.to_local(dense_pos))
+        parent_flat = atoms.unpad(parent)
+        seen_pos, seen_local = (self._blur(x, generator) for x in (pos, local))
+        tokens = self.embedding(types, atoms.slot, seen_pos, seen_local, atoms.unpad(gather_slots(dense_types, parent)),
+                                parent_flat)
+
+        # the condition in slot 0 of each sequence, atoms behind it
+        token_ptr = ptr + torch.arange(ptr.numel(), device=ptr.device)
+        at = torch.arange(types.numel(), device=ptr.device) + atoms.batch + 1  # token of each atom
+        begin = self.condition(batch.get('groups'), atoms.size[0], generator)
+        x = tokens.new_empty(int(token_ptr[-1]), self.channels).index_copy(0, at, tokens)
+        x = x.index_copy(0, token_ptr[:-1], begin.to(x.dtype))
+        token_pos = pos.new_zeros(x.size(0), 3).index_copy(0, at, seen_pos)
+        next_types = types.new_full((x.size(0), ), self.stop).index_copy(0, at - 1, types)
+
+        h = self.type_stack(x, token_pos, token_ptr, self.type_geometry(token_pos, token_ptr))
+        type_loss = nn.functional.cross_entropy(self.type_head(h).float(), next_types)
+        z = self.coord_stack(h + self.embedding.next_type(next_types) + self._skip(x), token_pos, token_ptr,
+                             self.coord_geometry(token_pos, token_ptr))
+
+        query = atoms.pad(z[at - 1])  # [B, N, C]: the token before atom t places it; the stop token places nothing
+        memory = atoms.pad(z[at])
+        logits = self._parent_logits(query, memory, count)
+        parent_loss = pos.new_zeros(())
+        if logits is not None:
+            placed = atoms.slot > 0
+            parent_loss = nn.functional.cross_entropy(atoms.unpad(logits)[placed], parent_flat[placed])
+            if not bool(placed.any()):
+                parent_loss = pos.new_zeros(())
+        cond = self._place_condition(z[at - 1], memory, dense_types, atoms.batch, parent_flat, atoms.slot,
+                                     around.map(atoms.unpad), self._noise(), generator)
+        coord_loss = self.head.loss(local, cond, self.num_draws, generator).mean()
+        return LossTerms(type_loss + parent_loss + self.coord_weight * coord_loss, type_loss, parent_loss, coord_loss)
+
+    def _noise(self) -> float:
+        return self.context_noise if self.training else 0.0
+
+    def _blur(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        noise = self._noise()
+        return x if noise == 0 else x + noise * torch.randn(x.shape, generator=generator, device=x.device)
+
+    def _skip(self, x: Tensor) -> Tensor:
+        r"""The input tokens, detached, as the second stack sees them (InertialAR, released code)."""
+        return x.detach()
+
+    def _parent_logits(self, query: Tensor, memory: Tensor, count: Tensor) -> Tensor | None:
+        r"""[B, Q, N] over the placed atoms; the first atom of a molecule, which has none, is given slot 0."""
+        if not self.placement.has_parent:
+            return None
+        logits = self.parent_query(query) @ self.parent_key(memory).mT / self.channels**0.5
+        slot = torch.arange(memory.size(1), device=memory.device)
+        return logits.float().masked_fill(slot >= count.clamp(min=1).unsqueeze(-1), -1e30)
+
+    def _place_condition(self, query: Tensor, memory: Tensor, types: Tensor, row: Tensor, parent: Tensor, count: Tensor,
+                         around: Neighbourhood, noise: float = 0.0,
+                         generator: torch.Generator | None = None) -> Tensor:
+        r"""Conditions [T, C] of the diffusion head, of queries [T, C] in molecules :obj:`row` [T].
+
+        The first atom of a molecule (:obj:`count == 0`) has no parent; slot 0 would be itself.
+        """
+        cond = query
+        if self.placement.has_parent:
+            cond = cond + self.parent_value(memory[row, parent]) * (count > 0).unsqueeze(-1)
+        if self.environment is not None:
+            cond = cond + self.environment(query, memory, types, row, around, noise, generator)
+        return cond
+
+    # Writing -----------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def generate(self, num_samples: int, *, groups: Tensor | None = None, temperature: float = 1.0,
+                 top_p: float = 1.0, num_steps: int = 24, solver: str = 'dpmpp', seed: int = 0,
+                 batch_size: int | None = None, max_atoms: int | None = None, progress: bool = False) -> list[Data]:
+        r"""Writes molecules. Molecule :obj:`i` is a function of :obj:`(seed, i)`, whatever the batch size.
+
+        Args:
+            num_samples (int): Number of molecules.
+            groups (Tensor, optional): Wanted groups, 0/1, [G] for all or [num_samples, G]; unconditional if
+                :obj:`None`.
+            temperature (float): Of the types and parents; 0 takes the most likely. (default: :obj:`1.0`)
+            top_p (float): Types are drawn from the smallest set of at least this probability. (default: :obj:`1.0`)
+            num_steps (int): Evaluations of the diffusion head an atom. (default: :obj:`24`)
+            solver (str): :obj:`'dpmpp'` or :obj:`'heun'`. (default: :obj:`'dpmpp'`)
+            seed (int): Seed. (default: :obj:`0`)
+            batch_size (int, optional): Molecules at a time. (default: :obj:`512`)
+            max_atoms (int, optional): Molecules that reach it are returned as they are, :obj:`finished=False`.
+            progress (bool): Whether to show a progress bar.
+
+        Returns:
+            list: :class:`~torch_geometric.data.Data` with :obj:`z` [N], :obj:`pos` [N, 3] (Å) and :obj:`finished`.
+
+        Raises:
+            ValueError: On arguments out of range.
+        """
+        max_atoms = self.max_atoms if max_atoms is None else max_atoms
+        batch_size = 512 if batch_size is None else batch_size
+        for value, name in ((num_samples, 'num_samples'), (batch_size, 'batch_size'), (max_atoms, 'max_atoms')):
+            if value < 1:
+                raise ValueError(f"'{name}' must be at least 1 (got {value})")
+        if max_atoms > self.max_atoms:
+            raise ValueError(f"'max_atoms' must be at most {self.max_atoms}, the model's own (got {max_atoms})")
+        if temperature < 0:
+            raise ValueError(f"'temperature' must not be negative (got {temperature})")
+        if not 0 < top_p <= 1:
+            raise ValueError(f"'top_p' must be in (0, 1] (got {top_p})")
+        if groups is not None:
+            groups = groups.to(self.radii.device).expand(num_samples, -1)
+        was_training = self.training
+        self.eval()
+        molecules: list[Data] = []
+        bar = tqdm(total=num_samples, unit='mol', disable=not progress)
+        for start in range(0, num_samples, batch_size):
+            index = range(start, min(start + batch_size, num_samples))
+            chunk = None if groups is None else groups[start:index.stop]
+            molecules += self._write(index, chunk, temperature, top_p, num_steps, solver, seed, max_atoms)
+            bar.update(len(index))
+        bar.close()
+        self.train(was_training)
+        return molecules
+
+    def _write(self, index: range, groups: Tensor | None, temperature: float, top_p: float, num_steps: int,
+               solver: str, seed: int, max_atoms: int) -> list[Data]:
+        device = self.radii.device
+        chance, noise = (x.to(device) for x in draw_numbers(seed, index, self.max_atoms))
+        state = WritingState.empty(self, len(index), max_atoms)
+        token, token_pos = self.condition(groups, len(index)), torch.zeros(len(index), 3, device=device)
+        out: dict[int, Data] = {}
+
+        def finish(row: int, length: int, finished: bool) -> None:
+            z = torch.tensor(self.elements)[state.types[row, :length].cpu()]
+            out[int(state.row[row])] = Data(z=z, pos=state.pos[row, :length].cpu(), finished=finished)
+
+        for t in range(max_atoms + 1):
+            h = state.advance(self.type_stack, self.type_geometry, token, token_pos, 'type')
+            logits = self.type_head(h).float()
+            if t == 0:
+                logits[:, self.stop] = -torch.inf  # a molecule has an atom
+            types = draw(logits, chance[:, t, 0], temperature, top_p)
+            stopped = types == self.stop
+            if bool(stopped.any()) or t == max_atoms:
+                for row in range(types.numel()):
+                    if stopped[row] or t == max_atoms:
+                        finish(row, t, bool(stopped[row]))
+                keep = (~stopped).nonzero().flatten()
+                if t == max_atoms or keep.numel() == 0:
+                    break
+                state.keep(keep)
+                chance, noise, h, types = chance[keep], noise[keep], h[keep], types[keep]
+                token, token_pos = token[keep], token_pos[keep]
+            z = state.advance(self.coord_stack, self.coord_geometry,
+                              h + self.embedding.next_type(types) + self._skip(token), token_pos, 'coord')
+            if t > 0:
+                state.memory[:, t - 1] = z
+            row = torch.arange(types.numel(), device=device)
+            count, parent = torch.full_like(row, t), torch.zeros_like(row)
+            logits = self._parent_logits(z.unsqueeze(1), state.memory, count.unsqueeze(1))
+            if logits is not None:
+                parent = draw(logits[:, 0], chance[:, t, 1], temperature, 1.0)
+            around = self.placement(state.pos, self.radii[state.types], parent.unsqueeze(1), count.unsqueeze(1))
+            around = around.map(lambda x: x.squeeze(1))
+            cond = self._place_condition(z, state.memory, state.types, row, parent, count, around)
+            local = self.head.sample(cond, noise[:, t], num_steps, solver)
+            token_pos = around.to_global(local)
+            state.types[:, t], state.pos[:, t] = types, token_pos
+            token = self.embedding(types, count, token_pos, local, state.types[row, parent], parent)
+        return [out[i] for i in range(len(index))]
+
+
+@dataclass
+class WritingState:
+    r"""The molecules of one batch while they are written; all have the same number of atoms.
+
+    Attributes:
+        row (Tensor): Which molecule of the batch each row is [R].
+        types (Tensor): Types of placed atoms [R, N]; the stop type where none is yet.
+        pos (Tensor): Their positions [R, N, 3].
+        memory (Tensor): Their vectors from the second stack [R, N, C].
+        caches (dict): Of both stacks: the geometry and one entry a layer.
+    """
+    row: Tensor
+    types: Tensor
+    pos: Tensor
+    memory: Tensor
+    caches: dict[str, tuple[GeometryCache, list[AttentionCache]]]
+
+    @classmethod
+    def empty(cls, model: AtomAutoregressor, num_rows: int, max_atoms: int) -> WritingState:
+        like = model.radii
+        caches = {}
+        for name, stack, geometry in (('type', model.type_stack, model.type_geometry),
+                                      ('coord', model.coord_stack, model.coord_geometry)):
+            shared = geometry.new_cache(num_rows, max_atoms + 1, like)
+            caches[name] = (shared, stack.new_cache(num_rows, max_atoms + 1, like, shared))
+        return cls(torch.arange(num_rows), torch.full((num_rows, max_atoms), model.stop, device=like.device),
+                   like.new_zeros(num_rows, max_atoms, 3), like.new_zeros(num_rows, max_atoms, model.channels), caches)
+
+    def advance(self, stack: CausalStack, geometry: GeoRoPEGeometry, token: Tensor, pos: Tensor, name: str) -> Tensor:
+        r"""One new token a row through a stack."""
+        shared, layers = self.caches[name]
+        ptr = torch.arange(token.size(0) + 1, device=token.device)
+        return stack(token, pos, ptr, geometry(pos, ptr, shared), layers)
+
+    def keep(self, rows: Tensor) -> None:
+        r"""Drops all other rows."""
+        self.row = self.row[rows.cpu()]
+        self.types, self.pos, self.memory = self.types[rows], self.pos[rows], self.memory[rows]
+        for name, (shared, layers) in self.caches.items():
+            shared = shared.select(rows)
+            self.caches[name] = (shared, [layer.select(rows, shared) for layer in layers])
+
+
+def draw_numbers(seed: int, index: range, max_atoms: int) -> tuple[Tensor, Tensor]:
+    r"""All random numbers of the molecules :obj:`index`: uniform [R, N + 1, 2] and normal [R, N, 3].
+
+    Molecule :math:`i` has a generator of its own, seeded by :math:`(seed, i)`, so that it does not depend on others.
+    """
+    def streams() -> Iterator[tuple[Tensor, Tensor]]:
+        for i in index:
+            generator = torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + i * 0xD1B54A32D192ED03) % 2**63)
+            yield torch.rand(max_atoms + 1, 2, generator=generator), torch.randn(max_atoms, 3, generator=generator)
+
+    chance, noise = zip(*streams(), strict=True)
+    return torch.stack(chance), torch.stack(noise)
+
+
+def draw(logits: Tensor, chance: Tensor, temperature: float, top_p: float) -> Tensor:
+    r"""Draws a class a row by inverting the cumulative distribution at :obj:`chance`.
+
+    Args:
+        logits (Tensor): [R, V].
+        chance (Tensor): Uniform numbers [R].
+        temperature (float): 0 takes the most likely class.
+        top_p (float): Keep the smallest set of classes of at least this probability.
+    """
+    if temperature == 0:
+        return logits.argmax(dim=-1)
+    prob, order = (logits.double() / temperature).softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
+    before = prob.cumsum(dim=-1) - prob
+    prob = prob.masked_fill(before >= top_p, 0)
+    total = prob.cumsum(dim=-1)
+    pick = (total <= chance.double().unsqueeze(-1) * total[:, -1:]).sum(dim=-1, keepdim=True)
+    return order.gather(-1, pick.clamp(max=prob.size(-1) - 1)).squeeze(-1)

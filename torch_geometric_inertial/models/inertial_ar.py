@@ -1,0 +1,221 @@
+r"""InertialAR (Li et al., arXiv:2510.27497): an autoregressive generator of molecules in their inertial frame."""
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+
+import torch
+from torch import Tensor, nn
+
+from torch_geometric_inertial.elements import SYMBOLS
+from torch_geometric_inertial.models.autoregressor import AtomAutoregressor, Parts
+from torch_geometric_inertial.nn.atom_embedding import AtomEmbedding, ReleasedAtomEmbedding
+from torch_geometric_inertial.nn.diffusion_head import DiffusionHead
+from torch_geometric_inertial.nn.geo_rope_attention import GeoRoPEGeometry, NystromKernel
+from torch_geometric_inertial.nn.nystrom import NystromFeatures
+from torch_geometric_inertial.nn.placement import Placement
+from torch_geometric_inertial.nn.transformer_block import CausalStack
+
+
+@dataclass(frozen=True)
+class InertialARConfig:
+    r"""Everything that defines an :class:`InertialAR`.
+
+    Args:
+        elements (tuple): Atomic numbers.
+        max_atoms (int): Longest molecule.
+        order (str): The :class:`~torch_geometric_inertial.transforms.CanonicalOrder` that the model reads and writes.
+        num_groups (int): Groups of the multi-hot condition; 0 for none.
+        channels (int): Size of a token.
+        heads (int): Attention heads.
+        type_layers (int): Layers up to the type of the next atom.
+        coord_layers (int): Layers from there to the condition of its place.
+        head_channels (int): Width of the diffusion head.
+        head_layers (int): Residual blocks of the diffusion head.
+        coordinate_target (str): See :class:`~torch_geometric_inertial.nn.Placement`.
+        num_neighbours (int): Atoms around the parent that the head is told of.
+        environment_channels (int): Width of their messages; 0 for none.
+        fusion (str): See :class:`~torch_geometric_inertial.nn.GeoRoPEAttention`. :obj:`'heads'` comes with the released
+            token embedding and a second stack that sees no geometry.
+        widths (tuple): Nyström kernel widths, Å.
+        num_landmarks (int): Nyström landmarks.
+        sigma_data (float): Standard deviation of the coordinate target, Å.
+        noise_mean (float): Mean of ln σ in training.
+        noise_std (float): Its standard deviation.
+        num_draws (int): Noise draws a token.
+        coord_weight (float): Weight of the diffusion loss.
+        context_noise (float): Noise (Å) on the positions that the network is told of in training.
+        dropout (float): Of attention weights and residual branches.
+        condition_dropout (float): Share of molecules trained with the null condition; of the others, each group is
+            left out with the same probability.
+        released_head (bool): The diffusion head of the papers: a modulation a block, 512 Fourier features a component.
+    """
+    elements: tuple[int, ...] = (1, 6, 7, 8, 9)
+    max_atoms: int = 30
+    order: str = 'smiles'
+    num_groups: int = 0
+    channels: int = 192
+    heads: int = 6
+    type_layers: int = 3
+    coord_layers: int = 2
+    head_channels: int = 192
+    head_layers: int = 4
+    coordinate_target: str = 'local'
+    num_neighbours: int = 12
+    environment_channels: int = 96
+    fusion: str = 'score'
+    widths: tuple[float, ...] = (1.0, 2.0, 4.0)
+    num_landmarks: int = 128
+    sigma_data: float = 0.8
+    noise_mean: float = -1.2
+    noise_std: float = 1.2
+    num_draws: int = 4
+    coord_weight: float = 1.0
+    context_noise: float = 0.0
+    dropout: float = 0.0
+    condition_dropout: float = 0.1
+    released_head: bool = False
+
+    def __post_init__(self):
+        for name in ('elements', 'widths'):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # lists, as JSON has them
+        if not self.elements or len(set(self.elements)) != len(self.elements) or not all(
+                0 < z < len(SYMBOLS) for z in self.elements):
+            raise ValueError(f"'elements' must be distinct atomic numbers (got {self.elements})")
+        for name in ('max_atoms', 'channels', 'heads', 'type_layers', 'coord_layers', 'head_channels', 'head_layers',
+                     'num_neighbours', 'num_landmarks', 'num_draws'):
+            if getattr(self, name) < 1:
+                raise ValueError(f"'{name}' must be at least 1 (got {getattr(self, name)})")
+        for name in ('num_groups', 'environment_channels', 'coord_weight', 'context_noise'):
+            if getattr(self, name) < 0:
+                raise ValueError(f"'{name}' must not be negative (got {getattr(self, name)})")
+        for name in ('sigma_data', 'noise_std'):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"'{name}' must be positive (got {getattr(self, name)})")
+        for name in ('dropout', 'condition_dropout'):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"'{name}' must be in [0, 1) (got {getattr(self, name)})")
+        if self.order not in ('smiles', 'heavy_first', 'rank'):
+            raise ValueError(f"'order' must be 'smiles', 'heavy_first' or 'rank' (got '{self.order}')")
+
+    @classmethod
+    def preset(cls, name: str, **changes) -> InertialARConfig:
+        r"""A named size, with :obj:`changes` to its fields.
+
+        Raises:
+            ValueError: If there is no preset of that name.
+        """
+        if name not in PRESETS:
+            raise ValueError(f"'preset' must be one of {', '.join(PRESETS)} (got '{name}')")
+        return replace(PRESETS[name], **changes)
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+
+PRESETS = {
+    'tiny': InertialARConfig(channels=128, heads=4, type_layers=3, coord_layers=1, head_channels=128, head_layers=3,
+                             environment_channels=64),
+    'small': InertialARConfig(),
+    'base': InertialARConfig(channels=512, heads=8, type_layers=6, coord_layers=4, head_channels=512, head_layers=6,
+                             environment_channels=256),
+    'paper': InertialARConfig(elements=tuple(range(1, 119)), num_groups=1000, channels=1536, heads=24, type_layers=6,
+                              coord_layers=6, head_channels=1536, head_layers=10, coordinate_target='absolute',
+                              environment_channels=0, fusion='heads', widths=(1.5, ), num_landmarks=768,
+                              sigma_data=1.4, coord_weight=4.0, released_head=True),
+}
+
+
+class GroupCondition(nn.Module):
+    r"""The token in slot 0: the sum of the embeddings of the wanted groups, or the null vector.
+
+    Args:
+        channels (int): Size of a token.
+        num_groups (int): Groups :math:`G`; with 0 the null vector is all there is.
+        dropout (float): Share of molecules trained as unconditional, and of groups left out of the others.
+    """
+    def __init__(self, channels: int, num_groups: int, dropout: float):
+        super().__init__()
+        self.dropout = dropout
+        self.null = nn.Parameter(torch.empty(channels))
+        self.groups = nn.Parameter(torch.empty(num_groups, channels)) if num_groups > 0 else None
+        for parameter in self.parameters():
+            nn.init.normal_(parameter, std=0.3)
+
+    def forward(self, groups: Tensor | None, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
+        null = self.null.expand(batch_size, -1)
+        if groups is None:
+            return null
+        if self.groups is None or groups.shape != (batch_size, self.groups.size(0)):
+            expected = 0 if self.groups is None else self.groups.size(0)
+            raise ValueError(f"'groups' must be [{batch_size}, {expected}] (got {tuple(groups.shape)})")
+        groups = groups.to(self.null.dtype)
+        drop = groups.new_zeros(batch_size, 1)
+        if self.training:
+            chance = torch.rand(batch_size, 1 + groups.size(1), generator=generator, device=groups.device)
+            groups = groups * (chance[:, 1:] >= self.dropout)
+            drop = (chance[:, :1] < self.dropout).to(groups.dtype)
+        return drop * null + (1 - drop) * (groups @ self.groups)
+
+
+class InertialAR(AtomAutoregressor):
+    r"""Types by a causal transformer with GeoRoPE attention, places by a second one and a diffusion head.
+
+    Reads molecules that :class:`~torch_geometric_inertial.InertialFrame` and
+    :class:`~torch_geometric_inertial.CanonicalOrder` (:obj:`order=config.order`) have put into canonical form.
+
+    Args:
+        config (InertialARConfig, optional): The model; or give its fields as keywords.
+    """
+    config_class = InertialARConfig
+
+    def __init__(self, config: InertialARConfig | None = None, **kwargs):
+        if config is not None and kwargs:
+            raise ValueError(f"give 'config' or its fields, not both (got {sorted(kwargs)})")
+        unknown = set(kwargs) - {f.name for f in fields(InertialARConfig)}
+        if unknown:
+            raise ValueError(f"'{sorted(unknown)[0]}' is not a field of InertialARConfig")
+        c = InertialARConfig(**kwargs) if config is None else config
+        released = c.fusion == 'heads'
+        num_types, head_size = len(c.elements) + 1, c.channels // c.heads
+        placement = Placement(c.coordinate_target, c.num_neighbours)
+        if released:
+            embedding: nn.Module = ReleasedAtomEmbedding(
+                c.channels, num_types, c.max_atoms, NystromFeatures(c.widths, c.num_landmarks))
+            geometry, coord_geometry = (GeoRoPEGeometry(head_size, None, rotary=rotary) for rotary in (True, False))
+        else:
+            embedding = AtomEmbedding(c.channels, num_types, c.max_atoms, placement.has_parent)
+            geometry = coord_geometry = GeoRoPEGeometry(head_size, NystromKernel(c.widths, c.num_landmarks))
+        type_head = nn.Sequential(nn.RMSNorm(c.channels, eps=1e-5), nn.Linear(c.channels, c.channels, bias=False),
+                                  nn.GELU(), nn.Linear(c.channels, num_types, bias=False))
+        nn.init.zeros_(type_head[-1].weight)
+        stack = dict(dropout=c.dropout, channels=c.channels, heads=c.heads)
+        head = dict(coord_features=512, noise_features=c.head_channels, coord_layers=2) if c.released_head else {}
+        super().__init__(
+            Parts(
+                embedding=embedding,
+                condition=GroupCondition(c.channels, c.num_groups, c.condition_dropout),
+                type_geometry=geometry,
+                type_stack=CausalStack(c.type_layers, geometry=geometry, fusion=c.fusion, **stack),
+                type_head=type_head,
+                coord_geometry=coord_geometry,
+                coord_stack=CausalStack(c.coord_layers, geometry=coord_geometry, **stack),
+                placement=placement,
+                head=DiffusionHead(c.head_channels, c.channels, c.head_layers, sigma_data=c.sigma_data,
+                                   noise_mean=c.noise_mean, noise_std=c.noise_std,
+                                   shared_modulation=not c.released_head, **head),
+                environment_channels=c.environment_channels,
+            ), elements=c.elements, channels=c.channels, max_atoms=c.max_atoms, num_draws=c.num_draws,
+            coord_weight=c.coord_weight, context_noise=c.context_noise)
+        self.config = c
+
+    @torch.no_grad()
+    def fit_landmarks(self, pos: Tensor, *, seed: int = 0) -> InertialAR:
+        r"""Puts the Nyström landmarks where atoms are: [N, 3] of the training set, in the canonical frame, Å."""
+        for module in self.modules():
+            if isinstance(module, NystromFeatures):
+                module.fit(pos, seed=seed)
+        return self
+
+    def __repr__(self) -> str:
+        total = sum(p.numel() for p in self.parameters())
+        return f"{type(self).__name__}({total:,} parameters, coordinate_target='{self.config.coordinate_target}')"

@@ -1,0 +1,116 @@
+r"""Models on disk: a folder of :obj:`config.json`, :obj:`model.safetensors` and a model card. No pickle."""
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from torch_geometric_inertial.files import write_atomically
+
+BUNDLED = Path(__file__).parent.parent / 'weights'  #: Models that come with the package, one folder a name.
+CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = 'config.json', 'model.safetensors', 'README.md'
+
+Model = TypeVar('Model', bound='Pretrained')
+
+
+class Pretrained:
+    r"""Saving and loading for a model class that has :obj:`config` and :obj:`config_class`."""
+    config: Any
+    config_class: Any
+
+    def save_pretrained(self, folder: str | Path, *, card: str | None = None, dtype: torch.dtype | None = None,
+                        **facts) -> Path:
+        r"""Writes the model to a folder; each file is written whole or not at all.
+
+        Args:
+            folder (str or Path): Where to; created if need be.
+            card (str, optional): The model card, Markdown.
+            dtype (torch.dtype, optional): Of the stored parameters, such as :obj:`torch.float16`.
+            **facts: What else the configuration file should say (data, units, licence, training summary): JSON-able.
+        """
+        assert isinstance(self, nn.Module)
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        parameters = {name for name, _ in self.named_parameters()}
+        tensors = {name: tensor.detach().to('cpu', dtype if dtype and name in parameters else tensor.dtype).contiguous()
+                   for name, tensor in self.state_dict().items()}
+        config = dict(model=type(self).__name__, units='angstrom', config=self.config.to_dict(), **facts)
+        write_atomically(folder / WEIGHTS_FILE, lambda path: save_file(tensors, path))
+        write_atomically(folder / CONFIG_FILE, lambda path: path.write_text(json.dumps(config, indent=2) + '\n'))
+        if card is not None:
+            write_atomically(folder / CARD_FILE, lambda path: path.write_text(card))
+        return folder
+
+    @classmethod
+    def from_pretrained(cls: type[Model], name_or_folder: str | Path, *, device: str | torch.device = 'cpu') -> Model:
+        r"""Loads a model in evaluation mode.
+
+        Args:
+            name_or_folder (str or Path): A bundled name such as :obj:`'qm9'`, a folder, or an id of the Hugging Face
+                hub (:obj:`owner/name`; needs :obj:`huggingface_hub`).
+            device (str or torch.device): Where to. (default: :obj:`'cpu'`)
+
+        Raises:
+            ValueError: If there is no such model, it is of another class, or its weights are damaged, incomplete, of
+                other shapes, or a pickle.
+        """
+        folder = _locate(name_or_folder)
+        try:
+            facts = json.loads((folder / CONFIG_FILE).read_text())
+        except (OSError, json.JSONDecodeError) as error:
+            raise ValueError(f"'{folder / CONFIG_FILE}' is not a readable configuration: {error}") from error
+        if facts.get('model') != cls.__name__:
+            raise ValueError(f"'{folder}' holds a model of class '{facts.get('model')}' (asked for '{cls.__name__}')")
+        try:
+            config = cls.config_class(**facts['config'])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"'{folder / CONFIG_FILE}' does not describe a {cls.__name__}: {error}") from error
+        model = cls(config)  # type: ignore[call-arg]
+        assert isinstance(model, nn.Module)
+        tensors = read_weights(folder / WEIGHTS_FILE)
+        own = model.state_dict()
+        for what, names in (('lack', own.keys() - tensors.keys()), ('have unknown', tensors.keys() - own.keys())):
+            if names:
+                raise ValueError(f"the weights in '{folder}' {what} {sorted(names)}")
+        for name, tensor in own.items():
+            if tensor.shape != tensors[name].shape:
+                raise ValueError(f"'{name}' in '{folder}' must be {tuple(tensor.shape)} (got "
+                                 f"{tuple(tensors[name].shape)})")
+        model.load_state_dict(tensors)
+        return model.to(device).eval()
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    r"""The tensors of a safetensors file, refused with the reason if it is anything else."""
+    if not path.is_file():
+        raise ValueError(f"there is no weights file '{path}'")
+    with open(path, 'rb') as file:
+        start = file.read(2)
+    if start in (b'PK', b'\x80\x02', b'\x80\x03', b'\x80\x04', b'\x80\x05'):
+        raise ValueError(f"'{path}' is a pickle or zip archive, which can run code; weights must be safetensors")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"'{path}' is truncated or damaged: {error}") from error
+
+
+def _locate(name_or_folder: str | Path) -> Path:
+    folder = Path(name_or_folder)
+    if folder.is_dir():
+        return folder
+    if (BUNDLED / folder).is_dir() and len(folder.parts) == 1:
+        return BUNDLED / folder
+    bundled = ', '.join(sorted(path.name for path in BUNDLED.iterdir())) if BUNDLED.is_dir() else 'none'
+    if len(folder.parts) != 2 or folder.is_absolute():
+        raise ValueError(f"'name_or_folder' must be a bundled model ({bundled}), a folder, or a hub id "
+                         f"(got '{name_or_folder}')")
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise ValueError(f"'{name_or_folder}' is no folder here; to load a hub id, install huggingface_hub") from error
+    return Path(snapshot_download(str(name_or_folder), allow_patterns=[CONFIG_FILE, WEIGHTS_FILE]))

@@ -1,0 +1,243 @@
+r"""Self-attention whose score knows where the atoms are: rotary on coordinates plus gained Nyström kernels."""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from torch_geometric_inertial.nn.nystrom import NystromFeatures, gaussian_kernel
+from torch_geometric_inertial.nn.packing import Packing
+from torch_geometric_inertial.nn.rotary import rotary_frequencies, rotary_phases, rotate
+
+
+class GaussianKernel(nn.Module):
+    r"""The Gaussian kernel itself, in the place of its Nyström features: the oracle, at O(N²) exponentials."""
+    def __init__(self, widths: tuple[float, ...]):
+        super().__init__()
+        self.widths = tuple(widths)
+
+    def features(self, pos: Tensor) -> Tensor:
+        return pos
+
+    def gram(self, query: Tensor, key: Tensor) -> Tensor:
+        return torch.stack([gaussian_kernel(query, key.unsqueeze(-3), width) for width in self.widths], dim=1)
+
+
+class NystromKernel(NystromFeatures):
+    r""":class:`NystromFeatures` as attention uses them: [..., 3] -> [..., S * m] and inner products a scale."""
+    def features(self, pos: Tensor) -> Tensor:
+        return self(pos).flatten(-2)
+
+    def gram(self, query: Tensor, key: Tensor) -> Tensor:
+        query, key = (x.unflatten(-1, (len(self.widths), -1)).transpose(1, 2) for x in (query, key))
+        return query @ key.mT  # [B, S, Nq, Nk]
+
+
+@dataclass
+class GeometryCache:
+    r"""What the tokens seen so far contribute to the geometry of later ones; shared by all layers of a model.
+
+    Attributes:
+        features (Tensor): Kernel features [B, L, F] of the tokens seen.
+        length (Tensor): Tokens seen of each sequence [B].
+        used (int): An upper bound of :obj:`length`, known without asking the device.
+    """
+    features: Tensor
+    length: Tensor
+    used: int = 0
+
+    @classmethod
+    def empty(cls, batch_size: int, capacity: int, num_features: int, like: Tensor) -> GeometryCache:
+        return cls(like.new_zeros(batch_size, capacity, num_features),
+                   torch.zeros(batch_size, dtype=torch.long, device=like.device))
+
+    def select(self, rows: Tensor) -> GeometryCache:
+        return GeometryCache(self.features[rows], self.length[rows], self.used)
+
+
+@dataclass
+class AttentionCache:
+    r"""Rotated keys and values [B, L, H, D] that one layer has seen, and the geometry that all layers share."""
+    key: Tensor
+    value: Tensor
+    geometry: GeometryCache
+
+    def select(self, rows: Tensor, geometry: GeometryCache) -> AttentionCache:
+        return AttentionCache(self.key[rows], self.value[rows], geometry)
+
+
+@dataclass
+class TokenGeometry:
+    r"""All that attention needs to know of positions, computed once a pass and used by every layer.
+
+    Attributes:
+        packing (Packing): The layout of the query tokens.
+        start (Tensor, optional): Slot of each sequence's first query in the cache [B]; :obj:`None` without a cache.
+        phase (Tensor): Rotary phases [T, D / 2].
+        gram (Tensor, optional): Kernel products [B, S, Nq, Nk]; :obj:`None` where the score has none.
+        mask (Tensor): True where query i may see key j [B, 1, Nq, Nk].
+    """
+    packing: Packing
+    start: Tensor | None
+    phase: Tensor
+    gram: Tensor | None
+    mask: Tensor
+
+
+class GeoRoPEGeometry(nn.Module):
+    r"""Turns positions into a :class:`TokenGeometry`. Layers of one model share one instance.
+
+    Args:
+        head_channels (int): Size :math:`D` of a head; even.
+        kernel (Module, optional): :class:`NystromKernel`, :class:`GaussianKernel`, or :obj:`None` for rotary alone.
+        causal (bool): Whether token i sees j ≤ i alone. (default: :obj:`True`)
+        rotary (bool): Whether queries and keys turn with the position. (default: :obj:`True`)
+    """
+    freqs: Tensor
+
+    def __init__(self, head_channels: int, kernel: NystromKernel | GaussianKernel | None, causal: bool = True,
+                 rotary: bool = True):
+        super().__init__()
+        self.head_channels, self.kernel, self.causal = head_channels, kernel, causal
+        freqs = rotary_frequencies(head_channels)
+        self.register_buffer('freqs', freqs if rotary else freqs[:0], persistent=False)
+
+    def new_cache(self, batch_size: int, capacity: int, like: Tensor) -> GeometryCache:
+        num_features = 0 if self.kernel is None else self.kernel.features(like.new_zeros(1, 3)).size(-1)
+        return GeometryCache.empty(batch_size, capacity, num_features, like)
+
+    def forward(self, pos: Tensor, ptr: Tensor, cache: GeometryCache | None = None) -> TokenGeometry:
+        packing = Packing(ptr)
+        query = torch.arange(packing.size[1], device=pos.device).expand(packing.size)  # slot of each query
+        features = None if self.kernel is None else packing.pad(self.kernel.features(pos))
+        start, keys, num_keys, length = None, features, packing.size[1], packing.length
+        if cache is not None:
+            start = cache.length
+            query = query + start.unsqueeze(1)
+            if features is not None:
+                slot = (packing.batch, packing.slot + start[packing.batch])
+                cache.features = cache.features.index_put(slot, packing.unpad(features))
+            cache.length = length = start + packing.length
+            cache.used = num_keys = cache.used + packing.size[1]
+            keys = cache.features[:, :num_keys]
+        key = torch.arange(num_keys, device=pos.device)
+        seen = key <= query.unsqueeze(-1) if self.causal else (key < length.unsqueeze(1)).unsqueeze(1)
+        return TokenGeometry(packing, start, rotary_phases(pos, self.freqs.to(pos.dtype), self.head_channels),
+                             None if self.kernel is None else self.kernel.gram(features, keys), seen.unsqueeze(1))
+
+
+class GeoRoPEAttention(nn.Module):
+    r"""Multi-head self-attention with geometric rotary position encoding (GeoRoPE; InertialAR, arXiv:2510.27497).
+
+    .. math::
+        S_{ij} = \frac{(R(p_i) q_i) \cdot (R(p_j) k_j)}{\sqrt D} + \sum_s g_{h,s}\, \phi_s(p_i) \cdot \phi_s(p_j),
+        \quad \mathrm{out}_i = \sum_{j \le i} \mathrm{softmax}_j(S_{ij})\, v_j
+
+    The first term depends on :math:`p_i - p_j` alone; the second is a learned mixture of Gaussians of the distance.
+
+    Args:
+        channels (int): Size of a token, a multiple of :obj:`2 * heads`.
+        heads (int): Number of heads :math:`H`.
+        fusion (str): :obj:`'score'` adds both terms in every head; :obj:`'heads'` is the arrangement of the released
+            InertialAR: rotary in half of the heads, and in the other half no projection, q = k = v = the raw slice of
+            the token. (default: :obj:`'score'`)
+        exact (bool): Use the Gaussian kernel itself instead of its Nyström features. (default: :obj:`False`)
+        causal (bool): Whether token i sees j ≤ i alone. (default: :obj:`True`)
+        dropout (float): Dropout of attention weights in training. (default: :obj:`0.0`)
+        qk_norm (bool): RMS-normalise queries and keys. (default: :obj:`False`)
+        geometry (GeoRoPEGeometry, optional): Shared by the layers of one model; an own one if :obj:`None`.
+        **kwargs: Of :class:`~torch_geometric_inertial.nn.NystromFeatures`.
+
+    Shapes:
+        - **input:** tokens [T, C], positions [T, 3] (Å), offsets ptr [B + 1]
+        - **output:** tokens [T, C]
+
+    Raises:
+        ValueError: If :obj:`channels` does not divide, :obj:`fusion` is unknown, or shapes do not match.
+    """
+    def __init__(self, channels: int, heads: int, *, fusion: str = 'score', exact: bool = False, causal: bool = True,
+                 dropout: float = 0.0, qk_norm: bool = False, geometry: GeoRoPEGeometry | None = None, **kwargs):
+        super().__init__()
+        if heads < 1 or channels % (2 * heads) != 0:
+            raise ValueError(f"'channels' must be a multiple of 2 * heads = {2 * heads} (got {channels})")
+        if fusion not in ('score', 'heads'):
+            raise ValueError(f"'fusion' must be 'score' or 'heads' (got '{fusion}')")
+        if fusion == 'heads' and heads % 2 != 0:
+            raise ValueError(f"fusion='heads' needs an even number of 'heads' (got {heads})")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"'dropout' must be in [0, 1) (got {dropout})")
+        self.channels, self.heads, self.fusion, self.dropout = channels, heads, fusion, dropout
+        if geometry is None:
+            widths = kwargs.get('widths', (1.0, 2.0, 4.0))
+            kernel = None if fusion == 'heads' else GaussianKernel(widths) if exact else NystromKernel(**kwargs)
+            geometry = GeoRoPEGeometry(channels // heads, kernel, causal)
+        self.geometry = geometry
+        projected = channels // 2 if fusion == 'heads' else channels
+        self.qkv = nn.Linear(projected, 3 * projected, bias=False)
+        self.out = nn.Linear(channels, channels, bias=False)
+        self.q_norm, self.k_norm = (
+            nn.RMSNorm(channels // heads, eps=1e-5) if qk_norm else nn.Identity() for _ in range(2))
+        has_kernel = fusion == 'score' and geometry.kernel is not None
+        self.gain = nn.Parameter(torch.empty(heads, len(geometry.kernel.widths))) if has_kernel else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.qkv.weight, std=0.02)
+        nn.init.zeros_(self.out.weight)
+        if self.gain is not None:
+            nn.init.normal_(self.gain, std=0.5)
+
+    def new_cache(self, batch_size: int, capacity: int, like: Tensor,
+                  geometry: GeometryCache | None = None) -> AttentionCache:
+        r"""An empty cache for :obj:`batch_size` sequences of at most :obj:`capacity` tokens."""
+        shape = (batch_size, capacity, self.heads, self.channels // self.heads)
+        geometry = self.geometry.new_cache(batch_size, capacity, like) if geometry is None else geometry
+        return AttentionCache(like.new_zeros(shape), like.new_zeros(shape), geometry)
+
+    def forward(self, x: Tensor, pos: Tensor, ptr: Tensor, cache: AttentionCache | None = None,
+                geometry: TokenGeometry | None = None) -> Tensor:
+        r"""
+        Args:
+            x (Tensor): Tokens [T, C], packed: sequence b is :obj:`x[ptr[b]:ptr[b + 1]]`.
+            pos (Tensor): Positions [T, 3] in Å, float32 or float64.
+            ptr (Tensor): Offsets [B + 1].
+            cache (AttentionCache, optional): Keys and values of the tokens before; these tokens are added to it.
+            geometry (TokenGeometry, optional): Of these positions, where another layer has computed it already.
+        """
+        if x.dim() != 2 or x.size(1) != self.channels or pos.shape != (x.size(0), 3):
+            raise ValueError(f"expected 'x' [T, {self.channels}] and 'pos' [T, 3] "
+                             f"(got {tuple(x.shape)} and {tuple(pos.shape)})")
+        if geometry is None:
+            geometry = self.geometry(pos, ptr, None if cache is None else cache.geometry)
+        q, k, v = self._qkv(x, geometry.phase)  # [T, H, D]
+        packing = geometry.packing
+        if cache is None:
+            key, value = packing.pad(k), packing.pad(v)
+        else:
+            slot = (packing.batch, packing.slot + geometry.start[packing.batch])
+            cache.key = cache.key.index_put(slot, k.to(cache.key.dtype))
+            cache.value = cache.value.index_put(slot, v.to(cache.value.dtype))
+            key, value = (c[:, :geometry.mask.size(-1)].to(q.dtype) for c in (cache.key, cache.value))
+        score = packing.pad(q).transpose(1, 2) @ key.permute(0, 2, 3, 1) / math.sqrt(q.size(-1))  # [B, H, Nq, Nk]
+        if self.gain is not None:
+            score = score + torch.einsum('hs,bsij->bhij', self.gain, geometry.gram)
+        prob = score.float().masked_fill(~geometry.mask, -1e30).softmax(dim=-1).to(value.dtype)
+        prob = nn.functional.dropout(prob, self.dropout, self.training)
+        return self.out(packing.unpad((prob @ value.transpose(1, 2)).transpose(1, 2).flatten(-2)))
+
+    def _qkv(self, x: Tensor, phase: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        raw = None
+        if self.fusion == 'heads':
+            x, raw = x.chunk(2, dim=-1)
+            raw = raw.unflatten(-1, (self.heads // 2, -1))
+        q, k, v = self.qkv(x).unflatten(-1, (3, -1, self.channels // self.heads)).unbind(1)
+        q, k = self.q_norm(rotate(q, phase)), self.k_norm(rotate(k, phase))
+        if raw is not None:
+            raw = raw.to(v.dtype)
+            q, k, v = (torch.cat([a, raw], dim=1) for a in (q, k, v))
+        return q, k, v
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.channels}, heads={self.heads}, fusion='{self.fusion}')"

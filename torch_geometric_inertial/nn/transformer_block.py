@@ -1,0 +1,77 @@
+r"""A pre-norm transformer block around :class:`GeoRoPEAttention`, and a stack of them."""
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+from torch_geometric_inertial.nn.geo_rope_attention import AttentionCache, GeoRoPEAttention, TokenGeometry
+
+
+class SwiGLU(nn.Module):
+    r""":math:`W_2(\mathrm{SiLU}(W_1 x) \odot W_3 x)` (Shazeer 2020), without biases; :math:`W_2` starts at zero."""
+    def __init__(self, channels: int, hidden_channels: int):
+        super().__init__()
+        self.gate_up = nn.Linear(channels, 2 * hidden_channels, bias=False)
+        self.down = nn.Linear(hidden_channels, channels, bias=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.gate_up.weight, std=0.02)
+        nn.init.zeros_(self.down.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        return self.down(nn.functional.silu(gate) * up)
+
+
+class TransformerBlock(nn.Module):
+    r""":obj:`x += Attention(RMSNorm(x)); x += SwiGLU(RMSNorm(x))`.
+
+    Args:
+        attention (GeoRoPEAttention): The attention layer; its size is the block's.
+        dropout (float): Dropout of both residual branches. (default: :obj:`0.0`)
+    """
+    def __init__(self, attention: GeoRoPEAttention, dropout: float = 0.0):
+        super().__init__()
+        channels = attention.channels
+        self.attention_norm, self.attention = nn.RMSNorm(channels, eps=1e-5), attention
+        self.feed_forward_norm = nn.RMSNorm(channels, eps=1e-5)
+        multiple = 256 if channels >= 768 else 64  # hidden size 8C/3, rounded up
+        self.feed_forward = SwiGLU(channels, math.ceil(8 * channels / 3 / multiple) * multiple)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, pos: Tensor, ptr: Tensor, cache: AttentionCache | None,
+                geometry: TokenGeometry) -> Tensor:
+        x = x + self.dropout(self.attention(self.attention_norm(x), pos, ptr, cache, geometry))
+        return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+
+
+class CausalStack(nn.Module):
+    r"""Blocks that share one geometry; the cache of a stack is a list, one entry a block.
+
+    Args:
+        num_layers (int): Number of blocks.
+        dropout (float): Of the residual branches and the attention weights.
+        **kwargs: Of :class:`GeoRoPEAttention`.
+    """
+    def __init__(self, num_layers: int, dropout: float = 0.0, **kwargs):
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            TransformerBlock(GeoRoPEAttention(dropout=dropout, **kwargs), dropout) for _ in range(num_layers))
+
+    def new_cache(self, batch_size: int, capacity: int, like: Tensor, geometry) -> list[AttentionCache]:
+        return [block.attention.new_cache(batch_size, capacity, like, geometry) for block in self.blocks]
+
+    def forward(self, x: Tensor, pos: Tensor, ptr: Tensor, geometry: TokenGeometry,
+                cache: list[AttentionCache] | None = None) -> Tensor:
+        for block, block_cache in zip(self.blocks, cache or [None] * len(self.blocks), strict=True):
+            x = block(x, pos, ptr, block_cache, geometry)
+        return x
+
+    def reset_parameters(self) -> None:
+        for module in self.modules():
+            if module is not self and isinstance(module, GeoRoPEAttention | SwiGLU):
+                module.reset_parameters()
+
+

@@ -1,0 +1,53 @@
+r"""A training set as flat columns, so that a batch is one indexing operation."""
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+
+class PackedMolecules:
+    r"""Molecules back to back in memory.
+
+    Args:
+        z (Tensor): Atomic numbers [T], integer.
+        pos (Tensor): Positions [T, 3] in Å.
+        ptr (Tensor): Offsets [M + 1], int64.
+        groups (Tensor, optional): Conditions [M, G].
+
+    Raises:
+        ValueError: If the shapes do not match.
+    """
+    def __init__(self, z: Tensor, pos: Tensor, ptr: Tensor, groups: Tensor | None = None):
+        if pos.shape != (z.numel(), 3) or ptr.dim() != 1 or int(ptr[-1]) != z.numel():
+            raise ValueError(f"expected 'z' [T], 'pos' [T, 3] and 'ptr' [M + 1] ending in T "
+                             f"(got {tuple(z.shape)}, {tuple(pos.shape)}, {tuple(ptr.shape)})")
+        if groups is not None and groups.size(0) != ptr.numel() - 1:
+            raise ValueError(f"'groups' must have a row a molecule, {ptr.numel() - 1} (got {groups.size(0)})")
+        self.z, self.pos, self.ptr, self.groups = z.to(torch.uint8), pos.float(), ptr.long(), groups
+
+    @classmethod
+    def from_dataset(cls, dataset: Iterable[Data]) -> PackedMolecules:
+        r"""Reads each molecule of a PyG data set once, transforms included."""
+        items = list(dataset)
+        if not items:
+            raise ValueError("'dataset' must hold at least one molecule (got none)")
+        length = torch.tensor([data.z.numel() for data in items])
+        groups = torch.cat([data.groups for data in items]) if 'groups' in items[0] else None
+        return cls(torch.cat([data.z for data in items]), torch.cat([data.pos for data in items]),
+                   torch.cat([length.new_zeros(1), length.cumsum(0)]), groups)
+
+    def __len__(self) -> int:
+        return self.ptr.numel() - 1
+
+    def batch(self, index: Tensor) -> Data:
+        r"""The molecules :obj:`index` [B] as one packed :class:`~torch_geometric.data.Data` with :obj:`ptr`."""
+        length = self.ptr[index + 1] - self.ptr[index]
+        ptr = torch.cat([length.new_zeros(1), length.cumsum(0)])
+        row = torch.repeat_interleave(self.ptr[index] - ptr[:-1], length) + torch.arange(int(ptr[-1]))
+        data = Data(z=self.z[row].long(), pos=self.pos[row], ptr=ptr)
+        if self.groups is not None:
+            data.groups = self.groups[index]
+        return data
