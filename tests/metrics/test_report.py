@@ -156,5 +156,5 @@ def test_bad_arguments():
 
 def test_without_rdkit(monkeypatch):
     monkeypatch.setitem(sys.modules, 'rdkit', None)
-    with pytest.raises(ImportError, match=r"this metric needs RDKit: pip install 'torch_geometric_inertial\[chem\]'"):
+    with pytest.raises(ImportError, match=r"this needs RDKit: pip install 'torch_geometric_inertial\[chem\]'"):
         evaluate([WATER])

@@ -55,6 +55,36 @@ def build_mol(
     return mol.GetMol()
 
 
+def largest_fragment(mol: 'Mol') -> tuple[bool, str | None]:
+    r"""Whether the molecule is in one piece, and the SMILES of its largest piece; :obj:`None` if RDKit refuses it.
+
+    Sanitises :obj:`mol`.
+    """
+    from rdkit import Chem, rdBase
+
+    connected = len(Chem.GetMolFrags(mol)) == 1
+    with rdBase.BlockLogs():
+        try:
+            Chem.SanitizeMol(mol)
+        except ValueError:  # all of RDKit's sanitisation errors are
+            return connected, None
+        fragments = [mol] if connected else Chem.GetMolFrags(mol, asMols=True)
+        return connected, max((part.GetNumAtoms(), Chem.MolToSmiles(part)) for part in fragments)[1]
+
+
+def rdkit_version() -> str:
+    r"""The installed RDKit's.
+
+    Raises:
+        ImportError: Without RDKit.
+    """
+    try:
+        import rdkit
+    except ImportError as error:
+        raise ImportError("this needs RDKit: pip install 'torch_geometric_inertial[chem]'") from error
+    return rdkit.__version__
+
+
 def check_molecule(data: Data, what: str = 'data') -> tuple[Tensor, Tensor]:
     r"""The molecule's ``z`` [N] (int64) and ``pos`` [N, 3] (float64), on the CPU.
 

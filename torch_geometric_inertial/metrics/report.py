@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch_geometric_inertial.chem.bond_tables import table_bonds
+from torch_geometric_inertial.chem.mol import rdkit_version
 from torch_geometric_inertial.metrics.protocol import get_protocol
 from torch_geometric_inertial.metrics.screening import Molecules, screen
 from torch_geometric_inertial.metrics.stability import Stability, screened_stability
@@ -139,7 +140,7 @@ def evaluate(
         ValueError: On an unknown protocol, malformed molecules, no molecules, or more molecules than requested.
         ImportError: Without RDKit.
     """
-    rules = get_protocol(protocol)
+    rules, version = get_protocol(protocol), rdkit_version()
     screened = screen(molecules, rules.elements, num_requested)
     num = len(screened.status)
     if num == 0:
@@ -160,12 +161,10 @@ def evaluate(
     intervals['atom_stability'] = _atom_interval(stable)
     new = None if reference is None else novelty(valid.smiles, reference_smiles(reference, protocol))
 
-    import rdkit
-
     return Report(
         protocol=rules.name,
         protocol_version=rules.version,
-        rdkit_version=rdkit.__version__,
+        rdkit_version=version,
         num_requested=num,
         num_atoms=int(stable.num_atoms.sum()),
         atom_stability=stable.atom_share,

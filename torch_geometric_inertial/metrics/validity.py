@@ -4,7 +4,7 @@ from typing import NamedTuple
 import torch
 
 from torch_geometric_inertial.chem.bond_tables import Bonds, table_bonds
-from torch_geometric_inertial.chem.mol import build_mol
+from torch_geometric_inertial.chem.mol import build_mol, largest_fragment
 from torch_geometric_inertial.metrics.protocol import get_protocol
 from torch_geometric_inertial.metrics.screening import Molecules, Screened, screen
 
@@ -20,34 +20,22 @@ class Validity(NamedTuple):
 
 
 def screened_validity(screened: Screened, bonds: Bonds) -> Validity:
-    try:
-        from rdkit import Chem, rdBase
-    except ImportError as error:
-        raise ImportError("this metric needs RDKit: pip install 'torch_geometric_inertial[chem]'") from error
-
     z, ptr = screened.z.tolist(), screened.ptr.tolist()
     first_bond = torch.searchsorted(bonds.ends[0].contiguous(), screened.ptr).tolist()
     index, order = bonds.ends.t().tolist(), bonds.order.tolist()
 
     out = Validity([], [], [])
-    with rdBase.BlockLogs():
-        for i, status in enumerate(screened.status):
-            smiles, connected = None, False
-            if status == 'ok':
-                here = slice(first_bond[i], first_bond[i + 1])
-                local = [(u - ptr[i], v - ptr[i]) for u, v in index[here]]
-                mol = build_mol(z[ptr[i]:ptr[i + 1]], local, order[here], implicit_hydrogens=True)
-                connected = len(Chem.GetMolFrags(mol)) == 1
-                try:
-                    Chem.SanitizeMol(mol)
-                    fragments = [mol] if connected else Chem.GetMolFrags(mol, asMols=True)
-                    _, smiles = max((part.GetNumAtoms(), Chem.MolToSmiles(part)) for part in fragments)
-                    status = 'ok' if connected else 'disconnected'
-                except ValueError:  # all of RDKit's sanitisation errors are
-                    status = 'invalid'
-            out.status.append(status)
-            out.smiles.append(smiles)
-            out.connected.append(connected)
+    for i, status in enumerate(screened.status):
+        smiles, connected = None, False
+        if status == 'ok':
+            here = slice(first_bond[i], first_bond[i + 1])
+            local = [(u - ptr[i], v - ptr[i]) for u, v in index[here]]
+            mol = build_mol(z[ptr[i]:ptr[i + 1]], local, order[here], implicit_hydrogens=True)
+            connected, smiles = largest_fragment(mol)
+            status = 'invalid' if smiles is None else 'ok' if connected else 'disconnected'
+        out.status.append(status)
+        out.smiles.append(smiles)
+        out.connected.append(connected)
     return out
 
 
