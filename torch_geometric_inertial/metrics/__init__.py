@@ -1,4 +1,5 @@
 r"""How good are generated molecules? :func:`evaluate` answers under a named protocol."""
+from torch_geometric_inertial.metrics.frame_drift import frame_drift
 from torch_geometric_inertial.metrics.protocol import PROTOCOLS, Protocol
 from torch_geometric_inertial.metrics.report import FIGURES, Report, comparison, evaluate
 from torch_geometric_inertial.metrics.stability import Stability, stability
@@ -14,6 +15,7 @@ __all__ = [
     'Validity',
     'comparison',
     'evaluate',
+    'frame_drift',
     'novelty',
     'reference_smiles',
     'stability',
