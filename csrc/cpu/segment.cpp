@@ -6,6 +6,7 @@
 #include <torch/csrc/stable/ops.h>
 
 #include <algorithm>
+#include <type_traits>
 #include <vector>
 
 namespace inertial {
@@ -13,18 +14,39 @@ namespace {
 
 constexpr int64_t kGrain = 16384;  // additions that are worth a thread
 
+// "W" neighbouring columns, summed in registers.
+template <int W, typename scalar>
+void sum_columns(const scalar* in, int64_t rows, int64_t stride, scalar* out) {
+  scalar sum[W] = {};
+  for (int64_t row = 0; row < rows; ++row)
+    for (int c = 0; c < W; ++c) sum[c] += in[row * stride + c];
+  std::copy_n(sum, W, out);
+}
+
+template <typename scalar>
+void sum_segment(const scalar* in, int64_t rows, int64_t width, scalar* out) {
+  int64_t c = 0;
+  for (; c + 32 <= width; c += 32) sum_columns<32>(in + c, rows, width, out + c);
+  const auto rest = [&](auto columns) {
+    constexpr int W = decltype(columns)::value;
+    if ((width & W) == 0) return;
+    sum_columns<W>(in + c, rows, width, out + c);
+    c += W;
+  };
+  rest(std::integral_constant<int, 16>{});
+  rest(std::integral_constant<int, 8>{});
+  rest(std::integral_constant<int, 4>{});
+  rest(std::integral_constant<int, 2>{});
+  rest(std::integral_constant<int, 1>{});
+}
+
 template <typename scalar>
 void sum_rows(const Tensor& src, const int64_t* ptr, int64_t num_segments, int64_t width, Tensor& out) {
   const scalar* in = src.const_data_ptr<scalar>();
   scalar* sums = out.mutable_data_ptr<scalar>();
   const int64_t per_segment = std::max<int64_t>(1, ptr[num_segments] * width / std::max<int64_t>(1, num_segments));
   torch::stable::parallel_for(0, num_segments, std::max<int64_t>(1, kGrain / per_segment), [&](int64_t b, int64_t end) {
-    for (; b < end; ++b) {
-      scalar* sum = sums + b * width;
-      std::fill_n(sum, width, scalar(0));
-      for (int64_t row = ptr[b]; row < ptr[b + 1]; ++row)
-        for (int64_t c = 0; c < width; ++c) sum[c] += in[row * width + c];
-    }
+    for (; b < end; ++b) sum_segment(in + ptr[b] * width, ptr[b + 1] - ptr[b], width, sums + b * width);
   });
 }
 

@@ -32,7 +32,7 @@ def paths():
 
 
 @settings(deadline=None)
-@given(lengths=sizes, width=st.sampled_from([(), (1,), (3,), (2, 5), (0,)]),
+@given(lengths=sizes, width=st.sampled_from([(), (1,), (3,), (2, 5), (0,), (31,), (33,), (95,)]),
        dtype=st.sampled_from([torch.float32, torch.float64, torch.int64]))
 def test_all_paths_give_the_sum_of_each_segment(lengths, width, dtype):
     src, ptr = packed(lengths, width, dtype)
@@ -126,10 +126,32 @@ def test_the_kernel_checks_its_arguments_too(src, ptr, message):
         torch.ops.inertial.segment_sum(src, ptr)
 
 
-def test_half_precision_falls_back_to_the_reference(monkeypatch):
-    monkeypatch.setattr(segment, 'torch_scatter', None)
+@pytest.mark.parametrize('scatter', [True, False])
+def test_other_types_take_the_next_path(scatter, monkeypatch):
+    if not scatter:
+        monkeypatch.setattr(segment, 'torch_scatter', None)
     src, ptr = packed([2, 3], (4,), torch.bfloat16)
-    torch.testing.assert_close(segment_sum(src, ptr), segment_sum_ref(src, ptr))
+    torch.testing.assert_close(segment_sum(src, ptr), segment_sum_ref(src, ptr), atol=0.2, rtol=0.02)
+
+
+@pytest.mark.parametrize('compiled, scatter', [(True, True), (False, True), (False, False)])
+def test_the_best_path_that_is_there_is_taken(compiled, scatter, monkeypatch):
+    if (compiled and not COMPILED) or (scatter and segment.torch_scatter is None):
+        pytest.skip('not installed')
+    monkeypatch.setattr(segment, 'COMPILED', compiled)
+    monkeypatch.setattr(segment, 'torch_scatter', segment.torch_scatter if scatter else None)
+    src, ptr = packed([2, 0, 3], (4,))
+    src.requires_grad_()
+    out = segment_sum(src, ptr)
+    torch.testing.assert_close(out, segment_sum_ref(src, ptr))
+    name = type(out.grad_fn).__name__
+    assert ('inertial' in name, 'ScatterSum' in name) == (compiled, scatter and not compiled)
+
+
+def test_under_compile():
+    src, ptr = packed([2, 0, 3], (4,))
+    compiled = torch.compile(segment_sum, backend='eager', fullgraph=True)
+    torch.testing.assert_close(compiled(src, ptr), segment_sum_ref(src, ptr))
 
 
 def test_one_warning_where_the_extension_was_not_built(monkeypatch):

@@ -27,9 +27,9 @@ def segment_sum(src: Tensor, ptr: Tensor) -> Tensor:
 
     .. math:: \mathrm{out}_b = \sum_{t=\mathrm{ptr}_b}^{\mathrm{ptr}_{b+1}-1} \mathrm{src}_t .
 
-    Differentiable any number of times. On the CPU the result does not depend on the number of threads. Runs on
-    :obj:`torch_scatter` where it is installed, else on the compiled operator (CPU; float32, float64, int64), else on
-    :func:`segment_sum_ref`.
+    Differentiable any number of times. On the CPU the result does not depend on the number of threads. Runs on the
+    compiled operator (CPU; float32, float64, int64), the fastest by ``benchmarks/bench_segment.py``, else on
+    :obj:`torch_scatter` where it is installed, else on :func:`segment_sum_ref`.
 
     Args:
         src: Rows [T, ...].
@@ -39,10 +39,10 @@ def segment_sum(src: Tensor, ptr: Tensor) -> Tensor:
         ValueError: If the shapes or the offsets are wrong (offsets on an accelerator are not read).
     """
     _check(src, ptr)
-    if _scatter_serves(src):
-        return _ScatterSum.apply(src, ptr)
     if COMPILED and src.device.type == 'cpu' and src.dtype in (torch.float32, torch.float64, torch.int64):
         return torch.ops.inertial.segment_sum(src, ptr)
+    if _scatter_serves(src):
+        return _ScatterSum.apply(src, ptr)
     return segment_sum_ref(src, ptr)
 
 
