@@ -59,7 +59,7 @@ def _scatter_serves(src: Tensor) -> bool:
 
 
 class _ScatterSum(torch.autograd.Function):
-    """`torch_scatter.segment_csr` has no second derivative: its backward is not recorded. Ours is."""
+    """The second derivative of `torch_scatter.segment_csr` is silently wrong: its backward is not recorded. Ours is."""
     @staticmethod
     def forward(ctx, src: Tensor, ptr: Tensor) -> Tensor:
         ctx.save_for_backward(ptr)
