@@ -110,6 +110,8 @@ class GeoRoPEGeometry(nn.Module):
 
     def forward(self, pos: Tensor, ptr: Tensor, cache: GeometryCache | None = None) -> TokenGeometry:
         packing = Packing(ptr)
+        if packing.batch.numel() != pos.size(0):
+            raise ValueError(f"'ptr' must end in T = {pos.size(0)} (got {packing.batch.numel()})")
         query = torch.arange(packing.size[1], device=pos.device).expand(packing.size)  # slot of each query
         features = None if self.kernel is None else packing.pad(self.kernel.features(pos))
         start, keys, num_keys, length = None, features, packing.size[1], packing.length
@@ -120,7 +122,7 @@ class GeoRoPEGeometry(nn.Module):
                 slot = (packing.batch, packing.slot + start[packing.batch])
                 cache.features = cache.features.index_put(slot, packing.unpad(features))
             cache.length = length = start + packing.length
-            cache.used = num_keys = cache.used + packing.size[1]
+            cache.used = num_keys = min(cache.used + packing.size[1], cache.features.size(1))
             keys = cache.features[:, :num_keys]
         key = torch.arange(num_keys, device=pos.device)
         seen = key <= query.unsqueeze(-1) if self.causal else (key < length.unsqueeze(1)).unsqueeze(1)
@@ -223,7 +225,8 @@ class GeoRoPEAttention(nn.Module):
         score = packing.pad(q).transpose(1, 2) @ key.permute(0, 2, 3, 1) / math.sqrt(q.size(-1))  # [B, H, Nq, Nk]
         if self.gain is not None:
             score = score + torch.einsum('hs,bsij->bhij', self.gain, geometry.gram)
-        prob = score.float().masked_fill(~geometry.mask, -1e30).softmax(dim=-1).to(value.dtype)
+        score = score.to(torch.promote_types(score.dtype, torch.float32)).masked_fill(~geometry.mask, -1e30)
+        prob = score.softmax(dim=-1).to(value.dtype)
         prob = nn.functional.dropout(prob, self.dropout, self.training)
         return self.out(packing.unpad((prob @ value.transpose(1, 2)).transpose(1, 2).flatten(-2)))
 
@@ -233,7 +236,7 @@ class GeoRoPEAttention(nn.Module):
             x, raw = x.chunk(2, dim=-1)
             raw = raw.unflatten(-1, (self.heads // 2, -1))
         q, k, v = self.qkv(x).unflatten(-1, (3, -1, self.channels // self.heads)).unbind(1)
-        q, k = self.q_norm(rotate(q, phase)), self.k_norm(rotate(k, phase))
+        q, k = rotate(self.q_norm(q), phase), rotate(self.k_norm(k), phase)  # the norm's gains must not see the phase
         if raw is not None:
             raw = raw.to(v.dtype)
             q, k, v = (torch.cat([a, raw], dim=1) for a in (q, k, v))

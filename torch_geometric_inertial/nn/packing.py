@@ -19,9 +19,14 @@ class Packing:
         if ptr.dim() != 1 or ptr.numel() == 0 or ptr.is_floating_point():
             raise ValueError(f"'ptr' must be integer offsets of shape [B + 1] (got {tuple(ptr.shape)}, {ptr.dtype})")
         self.length = ptr.diff()
+        longest = 0
+        if ptr.numel() > 1:
+            first, shortest, longest = torch.stack([ptr[0], *self.length.aminmax()]).tolist()
+            if first != 0 or shortest < 0:
+                raise ValueError(f"'ptr' must start at 0 and not descend (got {ptr.tolist()})")
         self.batch = torch.repeat_interleave(self.length)
         self.slot = torch.arange(self.batch.numel(), device=ptr.device) - ptr[self.batch]
-        self.size = (ptr.numel() - 1, int(self.length.max()) if ptr.numel() > 1 else 0)
+        self.size = (ptr.numel() - 1, longest)
         self._flat = self.batch * self.size[1] + self.slot
 
     def pad(self, x: Tensor, fill: float = 0) -> Tensor:

@@ -1,0 +1,246 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from torch_geometric_inertial import GeoRoPEAttention
+from torch_geometric_inertial.nn.geo_rope_attention import GaussianKernel, GeoRoPEGeometry, NystromKernel
+from torch_geometric_inertial.nn.rotary import rotary_frequencies
+
+lengths = st.lists(st.integers(0, 5), min_size=1, max_size=4).filter(sum)
+CLOSE = dict(atol=1e-10, rtol=1e-8)
+
+
+def attention(channels=24, heads=2, *, seed=0, dtype=torch.float64, **kwargs):
+    """A layer whose every weight counts."""
+    layer = GeoRoPEAttention(channels, heads, **(dict(num_landmarks=12) | kwargs)).to(dtype).eval()
+    g = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in layer.parameters():
+            p.copy_(torch.randn(p.shape, generator=g, dtype=dtype) * (0.5 if p.dim() > 1 else 1.0))
+    return layer
+
+
+def tokens(length, channels=24, seed=0, dtype=torch.float64):
+    g = torch.Generator().manual_seed(seed)
+    x, pos = (torch.randn(sum(length), n, generator=g, dtype=torch.float64).to(dtype) for n in (channels, 3))
+    return x, 2 * pos, torch.tensor([0, *length]).cumsum(0)
+
+
+def turned(x, pos):
+    """R(p) x of one head: pair k of axis a turns by p_a w_k, as 2 x 2 matrices."""
+    x, freqs = x.clone(), rotary_frequencies(len(x)).to(x.dtype)
+    for axis in range(3):
+        for k, w in enumerate(freqs):
+            pair = 2 * (axis * len(freqs) + k)
+            c, s = math.cos(pos[axis] * w), math.sin(pos[axis] * w)
+            x[pair:pair + 2] = torch.tensor([[c, -s], [s, c]], dtype=x.dtype) @ x[pair:pair + 2]
+    return x
+
+
+def reference(layer, x, pos, ptr):
+    """The op, sequence by sequence, head by head, token by token."""
+    heads, size, rows = layer.heads, layer.channels // layer.heads, []
+    kernel = layer.geometry.kernel
+    for begin, end in zip(ptr[:-1].tolist(), ptr[1:].tolist(), strict=True):
+        for i in range(begin, end):
+            seen = range(begin, i + 1 if layer.geometry.causal else end)
+            row = []
+            for h in range(heads):
+                score, value = [], []
+                for j in seen:
+                    if layer.fusion == 'heads' and h >= heads // 2:
+                        at = slice(h * size, (h + 1) * size)
+                        score.append(x[i, at] @ x[j, at] / math.sqrt(size))
+                        value.append(x[j, at])
+                        continue
+                    read = x[:, :layer.channels // 2] if layer.fusion == 'heads' else x
+                    wq, wk, wv = (w[h * size:(h + 1) * size] for w in layer.qkv.weight.chunk(3))
+                    s = turned(wq @ read[i], pos[i]) @ turned(wk @ read[j], pos[j]) / math.sqrt(size)
+                    if layer.gain is not None:
+                        for n, width in enumerate(kernel.widths):
+                            if isinstance(kernel, GaussianKernel):
+                                k = torch.exp(-(pos[i] - pos[j]).square().sum() / (2 * width**2))
+                            else:
+                                z, w = kernel.landmarks, kernel.whitening[n]
+                                phi = [torch.exp(-(p - z).square().sum(1) / (2 * width**2)) @ w for p in (pos[i], pos[j])]
+                                k = phi[0] @ phi[1]
+                            s = s + layer.gain[h, n] * k
+                    score.append(s)
+                    value.append(wv @ read[j])
+                row.append(torch.stack(score).softmax(0) @ torch.stack(value))
+            rows.append(layer.out.weight @ torch.cat(row))
+    return torch.stack(rows)
+
+
+VARIANTS = [dict(), dict(exact=True), dict(fusion='heads'), dict(causal=False), dict(causal=False, fusion='heads'),
+            dict(widths=(1.5, ))]
+
+
+@pytest.mark.parametrize('variant', VARIANTS, ids=str)
+@settings(max_examples=8, deadline=None)
+@given(length=lengths, seed=st.integers(0, 1000))
+def test_it_is_the_op_of_the_definition(variant, length, seed):
+    layer, (x, pos, ptr) = attention(seed=seed, **variant), tokens(length, seed=seed)
+    torch.testing.assert_close(layer(x, pos, ptr), reference(layer, x, pos, ptr), **CLOSE)
+
+
+def test_float32_is_the_op_as_well():
+    layer, (x, pos, ptr) = attention(dtype=torch.float32), tokens([5, 3], dtype=torch.float32)
+    torch.testing.assert_close(layer(x, pos, ptr), reference(layer, x, pos, ptr), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize('variant', [dict(), dict(exact=True), dict(fusion='heads'), dict(qk_norm=True)], ids=str)
+@given(length=lengths, seed=st.integers(0, 1000), data=st.data())
+def test_a_token_changes_nothing_before_it_nor_in_other_sequences(variant, length, seed, data):
+    layer, (x, pos, ptr) = attention(**variant), tokens(length, seed=seed)
+    j = data.draw(st.integers(0, sum(length) - 1))
+    before = layer(x, pos, ptr)
+    x, pos = x.clone(), pos.clone()
+    x[j], pos[j] = 3 - x[j], pos[j] + 1
+    after = layer(x, pos, ptr)
+    end = int(ptr[torch.searchsorted(ptr, j, right=True)])
+    same = [i for i in range(sum(length)) if not j <= i < end]
+    torch.testing.assert_close(after[same], before[same], **CLOSE)
+    assert not torch.allclose(after[j], before[j])
+
+
+def test_without_causality_every_token_sees_every_other():
+    layer, (x, pos, ptr) = attention(causal=False), tokens([3, 2])
+    before = layer(x, pos, ptr)
+    x[2] += 1
+    changed = (layer(x, pos, ptr) - before).abs().amax(1) > 1e-6
+    assert changed.tolist() == [True, True, True, False, False]
+
+
+@pytest.mark.parametrize('variant', VARIANTS, ids=str)
+@given(length=lengths)
+def test_batch_is_singles(variant, length):
+    layer, (x, pos, ptr) = attention(**variant), tokens(length)
+    parts = [layer(x[a:b], pos[a:b], torch.tensor([0, b - a])) for a, b in zip(ptr[:-1], ptr[1:], strict=True) if b > a]
+    torch.testing.assert_close(layer(x, pos, ptr), torch.cat(parts), **CLOSE)
+
+
+@pytest.mark.parametrize('variant', [dict(exact=True), dict(fusion='heads'), dict(exact=True, qk_norm=True)], ids=str)
+@given(length=lengths, shift=st.tuples(*[st.integers(-8, 8)] * 3))
+def test_a_shift_of_space_changes_nothing(variant, length, shift):
+    layer, (x, pos, ptr) = attention(**variant), tokens(length)
+    moved = pos + torch.tensor(shift, dtype=pos.dtype)
+    torch.testing.assert_close(layer(x, moved, ptr), layer(x, pos, ptr), **CLOSE)
+
+
+def chunks(length, cuts):
+    """Splits sequences at drawn shares: lengths of each chunk, [num_chunks][B]."""
+    edges = [sorted({*(min(c, n) for c in cut), n}) for n, cut in zip(length, cuts, strict=True)]
+    steps = max(len(e) for e in edges)
+    edges = [[0, *e, *[e[-1]] * (steps - len(e))] for e in edges]
+    return [[e[s + 1] - e[s] for e in edges] for s in range(steps)]
+
+
+def decode(layer, x, pos, ptr, parts, capacity=None):
+    """The outputs of a pass in chunks against a cache, in the order of the packed tokens."""
+    cache = layer.new_cache(ptr.numel() - 1, int(ptr.diff().max()) if capacity is None else capacity, x)
+    out, done = torch.empty_like(x), ptr[:-1].clone()
+    for part in parts:
+        index = torch.cat([torch.arange(a, a + n) for a, n in zip(done.tolist(), part, strict=True)])
+        out[index] = layer(x[index], pos[index], torch.tensor([0, *part]).cumsum(0), cache)
+        done += torch.tensor(part)
+    return out
+
+
+@pytest.mark.parametrize('variant', [dict(), dict(exact=True), dict(fusion='heads'), dict(qk_norm=True)], ids=str)
+@pytest.mark.parametrize('dtype, atol', [(torch.float32, 1e-5), (torch.float64, 1e-10)])
+def test_decoding_token_by_token_is_the_full_pass(variant, dtype, atol):
+    length = [6, 6, 6]
+    layer, (x, pos, ptr) = attention(dtype=dtype, **variant), tokens(length, dtype=dtype)
+    full = layer(x, pos, ptr)
+    torch.testing.assert_close(decode(layer, x, pos, ptr, [[1, 1, 1]] * 6), full, atol=atol * full.detach().abs().max().item(),
+                               rtol=0)
+
+
+@given(data=st.data(), length=lengths, exact=st.booleans(), slack=st.integers(0, 3))
+def test_decoding_in_ragged_chunks_is_the_full_pass(data, length, exact, slack):
+    cuts = data.draw(st.tuples(*[st.lists(st.integers(0, 5), max_size=3)] * len(length)))
+    layer, (x, pos, ptr) = attention(exact=exact), tokens(length)
+    out = decode(layer, x, pos, ptr, chunks(length, cuts), max(length) + slack)
+    torch.testing.assert_close(out, layer(x, pos, ptr), **CLOSE)
+
+
+def test_rows_of_a_cache_can_be_dropped():
+    layer, (x, pos, ptr) = attention(), tokens([4, 4, 4])
+    full, cache = layer(x, pos, ptr).view(3, 4, -1), layer.new_cache(3, 4, x)
+    x, pos = x.view(3, 4, -1), pos.view(3, 4, 3)
+    layer(x[:, :2].flatten(0, 1), pos[:, :2].flatten(0, 1), torch.tensor([0, 2, 4, 6]), cache)
+    rows = torch.tensor([2, 0])
+    cache = cache.select(rows, cache.geometry.select(rows))
+    out = layer(x[rows, 2:].flatten(0, 1), pos[rows, 2:].flatten(0, 1), torch.tensor([0, 2, 4]), cache)
+    torch.testing.assert_close(out.view(2, 2, -1), full[rows, 2:], **CLOSE)
+
+
+@pytest.mark.parametrize('variant', [dict(), dict(exact=True), dict(fusion='heads'), dict(qk_norm=True)], ids=str)
+def test_gradients(variant):
+    layer, (x, pos, ptr) = attention(12, 2, num_landmarks=3, **variant), tokens([2, 1], 12)
+    parameters = list(layer.parameters())
+
+    def function(x, pos, *_):
+        return layer(x, pos, ptr)
+
+    inputs = (x.requires_grad_(), pos.requires_grad_(), *parameters)
+    assert torch.autograd.gradcheck(function, inputs, fast_mode=True)
+    assert torch.autograd.gradgradcheck(function, inputs, fast_mode=True)
+
+
+def test_dropout_acts_in_training_alone():
+    layer, (x, pos, ptr) = attention(dropout=0.5), tokens([5])
+    plain = attention()(x, pos, ptr)
+    assert torch.equal(layer(x, pos, ptr), plain)
+    layer.train()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        drawn = torch.stack([layer(x, pos, ptr) for _ in range(400)])
+    assert not torch.equal(drawn[0], drawn[1])
+    off = (drawn.mean(0) - plain).abs() / (drawn.std(0) / 20)  # the mean is that of evaluation
+    assert off.mean() < 1.5
+
+
+def test_layers_share_a_geometry():
+    geometry = GeoRoPEGeometry(12, NystromKernel((2.0, ), 8))
+    layer, (x, pos, ptr) = attention(geometry=geometry), tokens([4, 2])
+    assert torch.equal(layer(x, pos, ptr, geometry=geometry(pos, ptr)), layer(x, pos, ptr))
+
+
+def test_the_kernel_is_kept_with_the_model_and_the_layer_starts_at_zero():
+    layer, (x, pos, ptr) = GeoRoPEAttention(24, 2), tokens([3], dtype=torch.float32)
+    assert {'geometry.kernel.landmarks', 'geometry.kernel.whitening', 'gain'} <= set(layer.state_dict())
+    assert layer(x, pos, ptr).abs().max() == 0
+    assert repr(layer) == "GeoRoPEAttention(24, heads=2, fusion='score')"
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (dict(channels=20, heads=8), r"'channels' must be a multiple of 2 \* heads = 16 \(got 20\)"),
+    (dict(channels=20, heads=0), r"'channels' must be a multiple of 2 \* heads = 0 \(got 20\)"),
+    (dict(fusion='sum'), r"'fusion' must be 'score' or 'heads' \(got 'sum'\)"),
+    (dict(channels=24, heads=3, fusion='heads'), r"fusion='heads' needs an even number of 'heads' \(got 3\)"),
+    (dict(dropout=1.0), r"'dropout' must be in \[0, 1\) \(got 1.0\)"),
+    (dict(dropout=-0.1), r"'dropout' must be in \[0, 1\) \(got -0.1\)"),
+    (dict(widths=(-1.0, )), r"'widths' must be one or more positive lengths"),
+], ids=str)
+def test_errors_of_the_constructor(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        GeoRoPEAttention(**(dict(channels=16, heads=2) | arguments))
+
+
+@pytest.mark.parametrize('x, pos, ptr, message', [
+    ((4, 20), (4, 3), [0, 4], r"expected 'x' \[T, 24\] and 'pos' \[T, 3\] \(got \(4, 20\) and \(4, 3\)\)"),
+    ((1, 4, 24), (4, 3), [0, 4], r"expected 'x' \[T, 24\]"),
+    ((4, 24), (4, 2), [0, 4], r"expected 'x' \[T, 24\] and 'pos' \[T, 3\] \(got \(4, 24\) and \(4, 2\)\)"),
+    ((4, 24), (3, 3), [0, 4], r"expected 'x' \[T, 24\] and 'pos' \[T, 3\]"),
+    ((4, 24), (4, 3), [0, 2], r"'ptr' must end in T = 4 \(got 2\)"),
+    ((4, 24), (4, 3), [0, 3, 2, 4], r"'ptr' must start at 0 and not descend"),
+    ((4, 24), (4, 3), [[0, 4]], r"'ptr' must be integer offsets"),
+], ids=str)
+def test_errors_of_the_input(x, pos, ptr, message):
+    with pytest.raises(ValueError, match=message):
+        GeoRoPEAttention(24, 2)(torch.zeros(x), torch.zeros(pos), torch.tensor(ptr))
