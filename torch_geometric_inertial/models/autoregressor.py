@@ -152,7 +152,8 @@ class AtomAutoregressor(Pretrained, nn.Module):
         dense_types, dense_pos = atoms.pad(types, self.stop), atoms.pad(pos)
         with torch.no_grad():
             radius = self.radii[dense_types]
-            parent = find_parents(dense_pos, radius)  # [B, N]
+            # [B, N]; without parents slot 0, as when writing
+            parent = find_parents(dense_pos, radius) if self.placement.has_parent else torch.zeros_like(dense_types)
             count = torch.arange(atoms.size[1], device=pos.device).expand(atoms.size)
             around = self.placement(dense_pos, radius, parent, count)
             local = atoms.unpad(around.to_local(dense_pos))
@@ -261,18 +262,21 @@ class AtomAutoregressor(Pretrained, nn.Module):
         if not 0 < top_p <= 1:
             raise ValueError(f"'top_p' must be in (0, 1] (got {top_p})")
         if groups is not None:
+            if groups.dim() not in (1, 2) or (groups.dim() == 2 and groups.size(0) not in (1, num_samples)):
+                raise ValueError(f"'groups' must be [G] or [{num_samples}, G] (got {tuple(groups.shape)})")
             groups = groups.to(self.radii.device).expand(num_samples, -1)
         was_training = self.training
         self.eval()
         molecules: list[Data] = []
-        bar = tqdm(total=num_samples, unit='mol', disable=not progress)
-        for start in range(0, num_samples, batch_size):
-            index = range(start, min(start + batch_size, num_samples))
-            chunk = None if groups is None else groups[start:index.stop]
-            molecules += self._write(index, chunk, temperature, top_p, num_steps, solver, seed, max_atoms)
-            bar.update(len(index))
-        bar.close()
-        self.train(was_training)
+        try:
+            with tqdm(total=num_samples, unit='mol', disable=not progress) as bar:
+                for start in range(0, num_samples, batch_size):
+                    index = range(start, min(start + batch_size, num_samples))
+                    chunk = None if groups is None else groups[start:index.stop]
+                    molecules += self._write(index, chunk, temperature, top_p, num_steps, solver, seed, max_atoms)
+                    bar.update(len(index))
+        finally:
+            self.train(was_training)
         return molecules
 
     def _write(self, index: range, groups: Tensor | None, temperature: float, top_p: float, num_steps: int,

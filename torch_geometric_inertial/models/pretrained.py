@@ -62,8 +62,10 @@ class Pretrained:
         folder = _locate(name_or_folder)
         try:
             facts = json.loads((folder / CONFIG_FILE).read_text())
-        except (OSError, json.JSONDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise ValueError(f"'{folder / CONFIG_FILE}' is not a readable configuration: {error}") from error
+        if not isinstance(facts, dict):
+            raise ValueError(f"'{folder / CONFIG_FILE}' must hold a JSON object (got {type(facts).__name__})")
         if facts.get('model') != cls.__name__:
             raise ValueError(f"'{folder}' holds a model of class '{facts.get('model')}' (asked for '{cls.__name__}')")
         try:

@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch_geometric.data import Data
 from tqdm import tqdm
 
+from torch_geometric_inertial.files import write_atomically
 from torch_geometric_inertial.training.checkpoint import load_checkpoint, save_checkpoint
 from torch_geometric_inertial.training.distributed import World, join_world
 from torch_geometric_inertial.training.packed import PackedMolecules
@@ -201,7 +202,7 @@ class Fit:
         r"""How much of the budget is spent, in steps or in time, whichever is further."""
         share = self.step / self.config.num_steps
         if self.config.max_minutes is not None:
-            seconds = torch.tensor(self.seconds)
+            seconds = torch.tensor(self.seconds, device=self.world.device)
             if self.world.size > 1:
                 torch.distributed.broadcast(seconds, 0)
             share = max(share, float(seconds) / (60 * self.config.max_minutes))
@@ -237,8 +238,9 @@ class Fit:
         self.step, self.seconds = state['step'], state['seconds']
         log = self.folder / 'log.jsonl'
         if log.exists() and self.world.rank == 0:  # what came after the checkpoint will be done again
-            lines = [line for line in log.read_text().splitlines() if json.loads(line)['step'] <= self.step]
-            log.write_text(''.join(f'{line}\n' for line in lines))
+            lines = [line for line in log.read_text().splitlines(keepends=True)
+                     if line.endswith('\n') and json.loads(line)['step'] <= self.step]  # the last may be torn
+            write_atomically(log, lambda path: path.write_text(''.join(lines)))
 
     def log(self, record: dict[str, float]) -> None:
         if self.world.rank == 0:
