@@ -24,6 +24,7 @@ PLANE_WIDTH = 0.1
 _CHUNK = 1 << 19  # rows (candidate, atom) that are in memory at a time
 _SAME_SET = 0.03  # two candidates whose set descriptors differ by less carry the same set
 _LINEAR = 1e-5  # Å; a point set this thin is a line
+_WAVE_WEIGHTS = (0.31, 0.24, 0.17, 0.13, 0.09, 0.06)
 _UNTIED, _OBLATE, _PROLATE, _SPHERICAL = range(4)
 _SIGNS = ((1., 1., 1.), (1., -1., -1.), (-1., 1., -1.), (-1., -1., 1.))
 
@@ -59,13 +60,14 @@ def inertial_frames(
       :math:`s = \max_i \lVert y_i \rVert \min(1, |x_i| / p, |y_i| / p)` over the atoms with :math:`x_i, y_i > 0`,
       :math:`p` = :obj:`plane_width`. This is the paper's rule: the farthest atom off the y–z and x–z planes gets
       :math:`x > 0` and :math:`y > 0`.
+      On a line, where there is no such atom, :math:`s = \max_i x_i / 2`.
     * *two moments agree*: every atom may span the first axis of the degenerate plane, with both signs of the third
       direction :math:`u`; :math:`s = \rho_i + u_i / 2`, where :math:`\rho_i` is its distance from that direction.
     * *all three agree*: every pair of atoms may span x and the x–y plane;
       :math:`s = \lVert y_i \rVert + \rho_{j}`, with :math:`\rho_j` the distance of the second from the x axis.
 
     To each score :math:`t \sum_i c_{z_i} g(y_i) / \sum_i c_{z_i}` is added, with :math:`t` = :obj:`tie_weight`,
-    :math:`c_z = \sqrt z` and :math:`g` the mean of a few fixed plane waves in generic directions. It settles ties
+    :math:`c_z = \sqrt z` and :math:`g` the weighted mean of a few fixed plane waves in generic directions. It settles ties
     between atoms that are equally far, and only exactly equivalent frames are left with equal scores.
 
     **Margin.** :obj:`margin` is the smallest relative change that can alter the choice: the minimum of
@@ -187,8 +189,10 @@ def _frames(pos, z, ptr, weight, moment_tolerance, tie_weight, plane_width, spre
             for m, q, s in _candidates(kind, chosen, y, ptr, index, plane_width, tie_weight + spread * radius):
                 molecule.append(m), turn.append(q), score.append(s)
     cand, turn, score = torch.cat(molecule), torch.cat(turn), torch.cat(score)
+    ahead = torch.stack([_max(y[:, 0], index, size), _max(-y[:, 0], index, size)], 1)
+    score = score + line[cand] * ahead[cand, (turn[:, 0, 0] < 0).long()] / 2  # the anchor of a line lies on x
     waves = _descriptors(cand, turn, y, z, ptr)
-    score = score + tie_weight * waves.mean(1)
+    score = score + tie_weight * (waves @ waves.new_tensor(_WAVE_WEIGHTS))
 
     best = _max(score, cand, size, -torch.inf)
     allowed = score >= best[cand] - spread * radius[cand] if generator is not None else score == best[cand]
