@@ -1,16 +1,16 @@
 r"""InertialAR on QM9, from molecules to molecules.
 
-    python examples/qm9_ar.py                         learn from 10,000 real molecules for 3 minutes, then write 64 new ones
-    python examples/qm9_ar.py --weights qm9           write molecules with the weights that come with the package
+    python examples/qm9_ar.py                   learn from 10,000 real molecules for 3 minutes, then write 64 new ones
+    python examples/qm9_ar.py --weights qm9     write molecules with the weights that come with the package
     python examples/qm9_ar.py --root data/qm9 --preset small --minutes 90 --out runs/qm9
-                                                      learn from the EDM training split of PyG's own QM9 (downloaded);
-                                                      run it again to go on where it was stopped
+                                                learn from the EDM training split of PyG's own QM9 (downloaded); run it
+                                                again to go on where it was stopped
 """
 import argparse
 from pathlib import Path
 
 import torch
-from torch_geometric.data import Data
+from torch_geometric.data import Batch
 from torch_geometric.datasets import QM9
 from torch_geometric.transforms import Compose
 
@@ -35,17 +35,17 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def load_molecules(root: Path | None) -> list[Data]:
-    """Training molecules in canonical frame and order."""
+def load_molecules(root: Path | None) -> Batch:
+    """Training molecules in canonical frame and order, all in one batch."""
     canonical = Compose([InertialFrame(), CanonicalOrder(order='smiles')])
     if root is None:
-        return list(QM9Sample(pre_transform=canonical))
-    dataset = QM9(str(root), pre_transform=canonical)
-    return list(dataset[qm9_split(dataset.idx + 1, 'train')])
+        return canonical(Batch.from_data_list(list(QM9Sample())))
+    dataset = QM9(str(root))
+    return canonical(Batch.from_data_list(list(dataset[qm9_split(dataset.idx + 1, 'train')])))
 
 
-def train(molecules: list[Data], args: argparse.Namespace) -> InertialAR:
-    data = PackedMolecules.from_dataset(molecules)
+def train(molecules: Batch, args: argparse.Namespace) -> InertialAR:
+    data = PackedMolecules(molecules.z, molecules.pos, molecules.ptr)
     torch.manual_seed(args.seed)
     elements = tuple(data.z.unique().tolist())
     model = InertialAR(InertialARConfig.preset(args.preset, elements=elements)).fit_landmarks(data.pos)
@@ -69,7 +69,7 @@ def main() -> None:
 
     generated = model.generate(args.num_samples, seed=args.seed, progress=True)
 
-    known = molecules[:5000]
+    known = molecules.to_data_list()[:5000]
     print(comparison({
         'generated': evaluate(generated, reference=reference_smiles(known)),
         'training data': evaluate(known),

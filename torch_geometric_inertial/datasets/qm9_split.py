@@ -25,8 +25,8 @@ def _split_of_id() -> Tensor:
 def qm9_split(gdb_id: Tensor, split: str) -> Tensor:
     r"""Which molecules belong to a part of the split of Anderson et al. (Cormorant, 2019), as used by EDM.
 
-    Of the 130,831 molecules that are not "uncharacterized", in GDB order, a permutation drawn by NumPy with seed 0 gives
-    100,000 for training, 17,748 for validation and 13,083 for test.
+    Of the 130,831 molecules that are not "uncharacterized", in GDB order, a permutation drawn by NumPy with seed 0
+    gives 100,000 for training, 17,748 for validation and 13,083 for test.
 
     Args:
         gdb_id (Tensor): GDB numbers [M], from 1; those of :class:`torch_geometric.datasets.QM9` are :obj:`idx + 1`.

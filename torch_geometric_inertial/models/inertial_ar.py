@@ -33,7 +33,7 @@ class InertialARConfig:
         head_layers (int): Residual blocks of the diffusion head.
         coordinate_target (str): See :class:`~torch_geometric_inertial.nn.Placement`.
         num_neighbours (int): Atoms around the parent that the head is told of.
-        environment_channels (int): Width of their messages; 0 for none.
+        environment_channels (int): Width of their messages; 0 for none (as without a parent).
         fusion (str): See :class:`~torch_geometric_inertial.nn.GeoRoPEAttention`. :obj:`'heads'` comes with the released
             token embedding and a second stack that sees no geometry.
         widths (tuple): Nyström kernel widths, Å.
@@ -53,24 +53,24 @@ class InertialARConfig:
     max_atoms: int = 30
     order: str = 'smiles'
     num_groups: int = 0
-    channels: int = 192
-    heads: int = 6
+    channels: int = 160
+    heads: int = 5
     type_layers: int = 3
     coord_layers: int = 2
     head_channels: int = 192
-    head_layers: int = 4
+    head_layers: int = 3
     coordinate_target: str = 'local'
     num_neighbours: int = 12
-    environment_channels: int = 96
+    environment_channels: int = 80
     fusion: str = 'score'
     widths: tuple[float, ...] = (1.0, 2.0, 4.0)
     num_landmarks: int = 128
     sigma_data: float = 0.8
-    noise_mean: float = -1.2
-    noise_std: float = 1.2
+    noise_mean: float = -1.6
+    noise_std: float = 1.3
     num_draws: int = 4
     coord_weight: float = 1.0
-    context_noise: float = 0.0
+    context_noise: float = 0.02
     dropout: float = 0.0
     condition_dropout: float = 0.1
     released_head: bool = False
@@ -120,8 +120,8 @@ PRESETS = {
                              environment_channels=256),
     'paper': InertialARConfig(elements=tuple(range(1, 119)), num_groups=1000, channels=1536, heads=24, type_layers=6,
                               coord_layers=6, head_channels=1536, head_layers=10, coordinate_target='absolute',
-                              environment_channels=0, fusion='heads', widths=(1.5, ), num_landmarks=768,
-                              sigma_data=1.4, coord_weight=4.0, released_head=True),
+                              fusion='heads', widths=(1.5, ), num_landmarks=768,
+                              sigma_data=1.4, noise_mean=-1.2, noise_std=1.2, context_noise=0.0, coord_weight=4.0, released_head=True),
 }
 
 
@@ -203,7 +203,7 @@ class InertialAR(AtomAutoregressor):
                 head=DiffusionHead(c.head_channels, c.channels, c.head_layers, sigma_data=c.sigma_data,
                                    noise_mean=c.noise_mean, noise_std=c.noise_std,
                                    shared_modulation=not c.released_head, **head),
-                environment_channels=c.environment_channels,
+                environment_channels=c.environment_channels if placement.has_parent else 0,
             ), elements=c.elements, channels=c.channels, max_atoms=c.max_atoms, num_draws=c.num_draws,
             coord_weight=c.coord_weight, context_noise=c.context_noise)
         self.config = c

@@ -1,5 +1,6 @@
+from .augment import RandomPose
 from .checkpoint import load_checkpoint, save_checkpoint
 from .fit import FitConfig, fit
 from .packed import PackedMolecules
 
-__all__ = ['FitConfig', 'PackedMolecules', 'fit', 'load_checkpoint', 'save_checkpoint']
+__all__ = ['FitConfig', 'PackedMolecules', 'RandomPose', 'fit', 'load_checkpoint', 'save_checkpoint']
