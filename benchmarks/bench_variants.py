@@ -48,8 +48,8 @@ def main() -> None:
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--results', type=Path)
     args = parser.parse_args()
-    print(f'{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {args.steps} steps of 128 '
-          f'molecules, {args.num_samples} samples')
+    print(f'{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}; '
+          f'{args.steps} steps of 128 molecules, {args.num_samples} samples')
     print(f'{"variant":28} {"atom st.":>8} {"mol st.":>8} {"valid":>8} {"conn.":>8} {"held-out":>9} {"minutes":>8}')
     for name in args.variants:
         row = run(name, **VARIANTS[name], args=args)
@@ -80,7 +80,8 @@ def run(name: str, args: argparse.Namespace, config: dict | None = None, augment
     with torch.no_grad():
         loss = model(held_out, torch.Generator().manual_seed(0))
     report = evaluate(model.generate(args.num_samples, seed=args.seed))
-    shares = ('atom_stability', 'molecule_stability', 'validity', 'connected', 'valid_and_connected', 'valid_and_unique')
+    shares = ('atom_stability', 'molecule_stability', 'validity', 'connected', 'valid_and_connected',
+              'valid_and_unique')
     return dict(variant=name, steps=args.steps, seed=args.seed, minutes=round(minutes, 2), held_out=float(loss.total),
                 type=float(loss.type), parent=float(loss.parent), coord=float(loss.coord),
                 **{key: getattr(report, key) for key in shares})

@@ -287,9 +287,9 @@ class AtomAutoregressor(Pretrained, nn.Module):
         token, token_pos = self.condition(groups, len(index)), torch.zeros(len(index), 3, device=device)
         out: dict[int, Data] = {}
 
-        def finish(row: int, length: int, finished: bool) -> None:
-            z = torch.tensor(self.elements)[state.types[row, :length].cpu()]
-            out[int(state.row[row])] = Data(z=z, pos=state.pos[row, :length].cpu(), finished=finished)
+        def finish(r: int, length: int, finished: bool) -> None:
+            z = torch.tensor(self.elements)[state.types[r, :length].cpu()]
+            out[int(state.row[r])] = Data(z=z, pos=state.pos[r, :length].cpu(), finished=finished)
 
         for t in range(max_atoms + 1):
             h = state.advance(self.type_stack, self.type_geometry, token, token_pos, 'type')
@@ -299,9 +299,9 @@ class AtomAutoregressor(Pretrained, nn.Module):
             types = draw(logits, chance[:, t, 0], temperature, top_p)
             stopped = types == self.stop
             if bool(stopped.any()) or t == max_atoms:
-                for row in range(types.numel()):
-                    if stopped[row] or t == max_atoms:
-                        finish(row, t, bool(stopped[row]))
+                for r in range(types.numel()):
+                    if stopped[r] or t == max_atoms:
+                        finish(r, t, bool(stopped[r]))
                 keep = (~stopped).nonzero().flatten()
                 if t == max_atoms or keep.numel() == 0:
                     break

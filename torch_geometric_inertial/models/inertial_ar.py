@@ -120,8 +120,8 @@ PRESETS = {
                              environment_channels=256),
     'paper': InertialARConfig(elements=tuple(range(1, 119)), num_groups=1000, channels=1536, heads=24, type_layers=6,
                               coord_layers=6, head_channels=1536, head_layers=10, coordinate_target='absolute',
-                              fusion='heads', widths=(1.5, ), num_landmarks=768,
-                              sigma_data=1.4, noise_mean=-1.2, noise_std=1.2, context_noise=0.0, coord_weight=4.0, released_head=True),
+                              fusion='heads', widths=(1.5, ), num_landmarks=768, sigma_data=1.4, noise_mean=-1.2,
+                              noise_std=1.2, context_noise=0.0, coord_weight=4.0, released_head=True),
 }
 
 

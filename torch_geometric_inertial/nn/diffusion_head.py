@@ -84,8 +84,9 @@ class DiffusionHead(nn.Module):
         """
         if solver not in ('dpmpp', 'heun'):
             raise ValueError(f"'solver' must be 'dpmpp' or 'heun' (got '{solver}')")
-        if num_steps < 2:
-            raise ValueError(f"'num_steps' must be at least 2 (got {num_steps})")
+        least = 2 if solver == 'dpmpp' else 3
+        if num_steps < least:
+            raise ValueError(f"'num_steps' must be at least {least} for '{solver}' (got {num_steps})")
         n = num_steps if solver == 'dpmpp' else (num_steps + 1) // 2
         ramp = torch.linspace(0, 1, n, device=noise.device)
         sigmas = (sigma_max**(1 / rho) + ramp * (sigma_min**(1 / rho) - sigma_max**(1 / rho)))**rho

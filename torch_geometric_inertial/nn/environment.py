@@ -52,7 +52,7 @@ class EnvironmentReadout(nn.Module):
             offset = offset + noise * torch.randn(offset.shape, generator=generator, device=offset.device)
         atom = self.neighbour(memory)
         atom = atom + self.type_embedding(types).to(atom.dtype)
-        message = self.offset(self._encode(offset)) + atom[row.unsqueeze(-1), around.index]  # [T, K, W]
+        message = self.offset(self._encode(offset)) + atom[row.unsqueeze(-1), around.slots]  # [T, K, W]
         message = nn.functional.silu(message + self.query(query).unsqueeze(-2))
         message = nn.functional.silu(self.message(message))
         centre = -(around.origin.unsqueeze(-2) @ around.axes).squeeze(-2).float()  # the frame's origin seen from here

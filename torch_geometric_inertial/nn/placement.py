@@ -21,13 +21,13 @@ class Neighbourhood(NamedTuple):
     Attributes:
         origin (Tensor): [B, Q, 3] in Å.
         axes (Tensor): Columns are the axes [B, Q, 3, 3]; proper rotations.
-        index (Tensor): Slots of the atoms nearest to the origin [B, Q, K].
+        slots (Tensor): Where the atoms nearest to the origin stand in the sequence [B, Q, K].
         valid (Tensor): Which of them exist [B, Q, K].
         offset (Tensor): Their positions in the axes [B, Q, K, 3].
     """
     origin: Tensor
     axes: Tensor
-    index: Tensor
+    slots: Tensor
     valid: Tensor
     offset: Tensor
 
@@ -98,7 +98,7 @@ class Placement(nn.Module):
         bonded = distance < BOND_SCALE * (radius.unsqueeze(1) + gather_slots(radius, parent).unsqueeze(2))
         rank = torch.where(bonded, slot.to(distance.dtype), 1e3 + distance)
         rank = rank.masked_fill((slot >= count.unsqueeze(-1)) | (slot == parent.unsqueeze(-1)), torch.inf)
-        rank, index = rank.topk(min(self.num_neighbours, pos.size(1)), largest=False, sorted=True)
+        rank, index = (x[..., :self.num_neighbours] for x in rank.sort(dim=-1, stable=True))  # ties by sequence
         valid = rank.isfinite()
         offset = offset.gather(2, index.unsqueeze(-1).expand(*index.shape, 3))
         if self.target == 'absolute':
