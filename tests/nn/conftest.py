@@ -1,8 +1,12 @@
 import pytest
+from hypothesis import settings
 from torch_geometric.data import Batch
 
 from torch_geometric_inertial import CanonicalOrder, InertialFrame
 from torch_geometric_inertial.datasets import QM9Sample
+
+settings.register_profile('lean', max_examples=30, deadline=None)  # a loaded machine is no failure
+settings.load_profile('lean')
 
 
 @pytest.fixture(scope='session')

@@ -1,0 +1,150 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from torch_geometric_inertial.nn import DiffusionHead
+
+sigmas = st.floats(1e-3, 80)
+
+
+def head(sigma_data=0.8, seed=None, **kwargs):
+    """A head as it starts, or with :obj:`seed` one whose network says something."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0 if seed is None else seed)
+        out = DiffusionHead(16, 6, 2, sigma_data=sigma_data, **kwargs)
+        if seed is not None:
+            for p in out.network.parameters():
+                torch.nn.init.normal_(p, std=0.03)
+    return out.eval()
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize('shared', [True, False])
+@given(sigma=sigmas)
+def test_a_head_that_has_learned_nothing_is_the_skip_connection(shared, sigma):
+    model, x = head(shared_modulation=shared), normal(5, 3)
+    c_skip = 0.64 / (sigma**2 + 0.64)
+    denoised = model.denoise(x, torch.full((5, 1), sigma), normal(5, 16, seed=1))
+    torch.testing.assert_close(denoised, c_skip * x, atol=1e-6, rtol=1e-5)
+
+
+@given(sigma=sigmas, sigma_data=st.floats(0.1, 5))
+def test_preconditioning(sigma, sigma_data):
+    model = head()
+    model.sigma_data = sigma_data
+    s = torch.tensor(sigma, dtype=torch.float64)
+    c_skip, c_out, c_in = model.precondition(s)
+    one = torch.ones((), dtype=torch.float64)
+    torch.testing.assert_close(c_in**2 * (s**2 + sigma_data**2), one)  # the network's input has unit variance,
+    target = ((1 - c_skip)**2 * sigma_data**2 + c_skip**2 * s**2) / c_out**2
+    torch.testing.assert_close(target, one)  # and so has its target,
+    torch.testing.assert_close(c_out, s * sigma_data * c_in)  # (Karras et al. 2022, Table 1)
+    slope = -2 * (1 - c_skip) * sigma_data**2 + 2 * c_skip * s**2
+    torch.testing.assert_close(slope, 0 * one, atol=1e-9, rtol=0)  # with the c_skip that amplifies errors least
+
+
+def test_the_limits_of_the_preconditioning():
+    model = head()
+    c_skip, c_out, _ = model.precondition(torch.tensor([1e-6, 1e6]))
+    torch.testing.assert_close(c_skip, torch.tensor([1.0, 0.0]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(c_out, torch.tensor([0.0, 0.8]), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize('sigma_data', [0.5, 1.4])
+def test_the_loss_starts_at_its_expectation(sigma_data):
+    """E|target|^2 = 1 a component for data of standard deviation sigma_data, at every noise level."""
+    y = sigma_data * normal(4000, 3)
+    loss = head(sigma_data).loss(y, normal(4000, 6), 8, torch.Generator().manual_seed(1))
+    assert loss.shape == (4000, )
+    assert loss.mean().item() == pytest.approx(1, abs=0.03)
+
+
+def test_the_loss_at_zero_is_the_share_of_noise():
+    """For y = 0 the target is -c_skip sigma n / c_out, of variance sigma_d^2 / (sigma^2 + sigma_d^2)."""
+    model = head(noise_mean=-1.2, noise_std=1.2)
+    loss = model.loss(torch.zeros(4000, 3), normal(4000, 6), 8, torch.Generator().manual_seed(1))
+    log_sigma = torch.distributions.Normal(-1.2, 1.2).icdf(torch.linspace(1e-4, 1 - 1e-4, 10001, dtype=torch.float64))
+    expected = (0.64 / (log_sigma.exp()**2 + 0.64)).mean()
+    assert loss.mean().item() == pytest.approx(float(expected), abs=0.02)
+
+
+def test_the_loss_is_the_weighted_denoising_error():
+    model, y, cond = head(seed=3), normal(6, 3), normal(6, 6, seed=1)
+    loss = model.loss(y, cond, 5, torch.Generator().manual_seed(2))
+    g = torch.Generator().manual_seed(2)
+    sigma = (model.noise_mean + model.noise_std * torch.randn(5, 6, 1, generator=g)).exp()
+    x = y + sigma * torch.randn(5, 6, 3, generator=g)
+    weight = (sigma**2 + 0.64) / (sigma * 0.8)**2  # Karras et al. (2022), Table 1
+    error = weight * (model.denoise(x, sigma, model.cond_linear(cond)) - y).square()
+    torch.testing.assert_close(loss, error.mean((0, 2)), rtol=1e-3, atol=1e-4)
+
+
+def test_each_token_has_its_own_loss_and_sample():
+    model, y, cond, noise = head(seed=3), normal(6, 3), normal(6, 6, seed=1), normal(6, 3, seed=2)
+    other = cond.clone()
+    other[2] += 1
+    a, b = (model.loss(y, c, 4, torch.Generator().manual_seed(2)) for c in (cond, other))
+    assert ((a - b).abs() > 1e-6).nonzero().flatten().tolist() == [2]
+    a, b = (model.sample(c, noise, 8) for c in (cond, other))
+    assert ((a - b).abs().amax(1) > 1e-5).nonzero().flatten().tolist() == [2]
+    torch.testing.assert_close(model.sample(cond[1:2], noise[1:2], 8), a[1:2], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize('solver, num_steps', [('dpmpp', 24), ('heun', 63)])
+@pytest.mark.parametrize('sigma_data', [0.5, 1.4])
+def test_a_head_that_has_learned_nothing_draws_a_gaussian(solver, num_steps, sigma_data):
+    noise = normal(4000, 3)
+    x = head(sigma_data).sample(torch.zeros(4000, 6), noise, num_steps, solver)
+    torch.testing.assert_close(x, (x / noise).median() * noise, atol=1e-4, rtol=1e-4)  # its flow is a scaling
+    assert x.mean().item() == pytest.approx(0, abs=0.05 * sigma_data)
+    assert x.std().item() == pytest.approx(sigma_data, rel=0.04)
+
+
+@pytest.mark.parametrize('solver', ['dpmpp', 'heun'])
+def test_solvers_converge_to_one_flow(solver):
+    model, cond, noise = head(seed=5), normal(20, 6, seed=1), normal(20, 3, seed=2)
+    exact = model.sample(cond, noise, 601, 'heun')
+    assert (exact - 0.8 * noise).abs().max() > 0.1  # the network has a say
+    error = [float((model.sample(cond, noise, n, solver) - exact).abs().max()) for n in (11, 41, 161)]
+    assert error[2] < 0.015 and error[2] < error[1] / 2 < error[0] / 4
+
+
+@pytest.mark.parametrize('solver, num_steps, evaluations', [('dpmpp', 7, 7), ('heun', 7, 7), ('heun', 8, 7),
+                                                            ('dpmpp', 2, 2), ('heun', 3, 3)])
+def test_num_steps_counts_evaluations(solver, num_steps, evaluations):
+    model, calls = head(), []
+    model.network.register_forward_hook(lambda *_: calls.append(1))
+    model.sample(normal(2, 6), normal(2, 3), num_steps, solver)
+    assert len(calls) == evaluations
+
+
+@pytest.mark.parametrize('solver', ['dpmpp', 'heun'])
+def test_temperature_scales_the_start(solver):
+    model, noise = head(seed=5), normal(10, 3)
+    cond = normal(10, 6, seed=1)
+    a = model.sample(cond, 0.5 * noise, 10, solver)
+    assert torch.equal(model.sample(cond, noise, 10, solver, temperature=0.5), a)
+    zero = model.sample(cond, noise, 10, solver, temperature=0.0)
+    assert torch.equal(zero, model.sample(cond, -noise, 10, solver, temperature=0.0))
+
+
+def test_sampling_draws_no_numbers_and_keeps_no_graph():
+    model, state = head(seed=5), torch.random.get_rng_state()
+    x = model.sample(normal(4, 6), normal(4, 3), 6)
+    assert not x.requires_grad
+    model.loss(normal(4, 3), normal(4, 6), 2, torch.Generator().manual_seed(0))
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (dict(num_steps=8, solver='euler'), r"'solver' must be 'dpmpp' or 'heun' \(got 'euler'\)"),
+    (dict(num_steps=1), r"'num_steps' must be at least 2 for 'dpmpp' \(got 1\)"),
+    (dict(num_steps=2, solver='heun'), r"'num_steps' must be at least 3 for 'heun' \(got 2\)"),
+], ids=str)
+def test_errors(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        head().sample(normal(2, 6), normal(2, 3), **arguments)

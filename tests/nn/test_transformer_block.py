@@ -1,0 +1,58 @@
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from torch_geometric_inertial.nn import CausalStack
+from torch_geometric_inertial.nn.geo_rope_attention import GeoRoPEGeometry, NystromKernel
+
+
+def stack(seed=0, **kwargs):
+    geometry = GeoRoPEGeometry(12, NystromKernel((1.0, 2.0), 16))
+    out = CausalStack(3, channels=24, heads=2, geometry=geometry, **kwargs).double().eval()
+    g = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in out.parameters():
+            p.copy_(0.3 * torch.randn(p.shape, generator=g))
+    return out, geometry
+
+
+def tokens(length, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    x, pos = (torch.randn(sum(length), n, generator=g, dtype=torch.float64) for n in (24, 3))
+    return x, pos, torch.tensor([0, *length]).cumsum(0)
+
+
+def test_a_new_stack_is_the_identity():
+    geometry = GeoRoPEGeometry(12, None)
+    x, pos, ptr = tokens([3, 1])
+    layers = CausalStack(2, channels=24, heads=2, geometry=geometry).double()
+    assert torch.equal(layers(x, pos, ptr, geometry(pos, ptr)), x)
+
+
+@given(batch_size=st.integers(1, 3), size=st.integers(1, 6), seed=st.integers(0, 1000))
+def test_cached_is_full(batch_size, size, seed):
+    layers, geometry = stack(seed)
+    x, pos, ptr = tokens([size] * batch_size, seed)
+    full = layers(x, pos, ptr, geometry(pos, ptr)).view(batch_size, size, -1)
+    shared = geometry.new_cache(batch_size, size, x)
+    cache, one = layers.new_cache(batch_size, size, x, shared), torch.arange(batch_size + 1)
+    for t in range(size):
+        place = pos.view(batch_size, size, 3)[:, t]
+        out = layers(x.view(batch_size, size, -1)[:, t], place, one, geometry(place, one, shared), cache)
+        torch.testing.assert_close(out, full[:, t], atol=1e-10, rtol=1e-8)
+
+
+def test_reset_parameters_returns_to_the_identity():
+    layers, geometry = stack()
+    x, pos, ptr = tokens([4])
+    layers.reset_parameters()
+    assert torch.equal(layers(x, pos, ptr, geometry(pos, ptr)), x)
+
+
+def test_dropout_acts_in_training_alone():
+    layers, geometry = stack(dropout=0.3)
+    x, pos, ptr = tokens([4])
+    seen = geometry(pos, ptr)
+    assert torch.equal(layers(x, pos, ptr, seen), stack()[0](x, pos, ptr, seen))
+    with torch.random.fork_rng():
+        assert not torch.equal(layers.train()(x, pos, ptr, seen), layers(x, pos, ptr, seen))
