@@ -81,7 +81,8 @@ def main() -> None:
         row(f'frame + {args.order} order, {args.workers} processes', size,
             timed(lambda: pool.starmap(tokens, [(share, args.order) for share in shares]), args.repeats))
     torch.set_num_threads(1)
-    row(f'frame + {args.order} order, 1 process, 2,000 molecules', 2000, timed(lambda: tokens(few, args.order), args.repeats))
+    row(f'frame + {args.order} order, 1 process, 2,000 molecules', 2000,
+        timed(lambda: tokens(few, args.order), args.repeats))
     row('plain loop, 1 process, 2,000 molecules', 2000, timed(lambda: plain_loop(few), args.repeats))
 
 

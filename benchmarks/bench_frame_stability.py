@@ -55,8 +55,10 @@ def main() -> None:
     molecules = molecules.select(choice.sort().values)
     clean, perm, frames = form(molecules, molecules.pos, args.order)
     bare, bare_perm, _ = form(molecules, molecules.pos, args.order, **BARE)
-    print(f'{machine()}\n{len(molecules.name)} QM9 molecules, order {args.order}, seeds {args.seeds}; jump: > {JUMP} Å\n')
-    print('| noise (Å) | sequence jumps | frame alone | bare rule | AUC of margin | jumps below margin 0.01 / 0.03 / 0.1 |')
+    print(f'{machine()}\n{len(molecules.name)} QM9 molecules, order {args.order}, seeds {args.seeds}; '
+          f'jump: > {JUMP} Å\n')
+    print('| noise (Å) | sequence jumps | frame alone | bare rule | AUC of margin '
+          '| jumps below margin 0.01 / 0.03 / 0.1 |')
     print('|---|---|---|---|---|---|')
     for sigma in SIGMAS:
         rows: list[list[float]] = []

@@ -208,7 +208,7 @@ def arguments(**changed):
     ({'z': torch.tensor([1, 1])}, r"'z' must hold one atomic number for each of the 3 positions \(got shape \[2\]\)"),
     ({'ptr': torch.tensor([0, 2])}, r"'ptr' must run from 0 to the number of positions, 3 \(got \[0, 2\]\)"),
     ({'ptr': torch.tensor([0, 3, 3])}, r'a molecule must have at least one atom \(molecule 1 has none\)'),
-    ({'pos': torch.tensor([[0., 0, 0], [1, float('nan'), 0], [0, 0, 1]])}, "'pos' must be finite .*at atom 1; 1 in all"),
+    ({'pos': torch.tensor([[0., 0, 0], [1, float('nan'), 0], [0, 0, 1]])}, "'pos' must be finite .*atom 1; 1 in all"),
     ({'pos': torch.tensor([[0., 0, 0], [1, 1, 0], [0, 0, float('inf')]])}, "'pos' must be finite .*at atom 2"),
     ({'weight': torch.tensor([1., 0, 1])}, "'weight' must hold one positive number for each of the 3 atoms"),
     ({'weight': torch.ones(2)}, r"'weight' must hold one positive number .*shape \[2\]"),

@@ -67,8 +67,8 @@ def inertial_frames(
       :math:`s = \lVert y_i \rVert + \rho_{j}`, with :math:`\rho_j` the distance of the second from the x axis.
 
     To each score :math:`t \sum_i c_{z_i} g(y_i) / \sum_i c_{z_i}` is added, with :math:`t` = :obj:`tie_weight`,
-    :math:`c_z = \sqrt z` and :math:`g` the weighted mean of a few fixed plane waves in generic directions. It settles ties
-    between atoms that are equally far, and only exactly equivalent frames are left with equal scores.
+    :math:`c_z = \sqrt z` and :math:`g` the weighted mean of a few fixed plane waves in generic directions. It settles
+    ties between atoms that are equally far, and only exactly equivalent frames are left with equal scores.
 
     **Margin.** :obj:`margin` is the smallest relative change that can alter the choice: the minimum of
     :math:`|g_{01} - \tau|` and :math:`|g_{12} - \tau|`, where :math:`g_{kl}` is the gap of two neighbouring moments
@@ -147,8 +147,9 @@ def _check(pos: Tensor, z: Tensor, ptr: Tensor, weight: Tensor | None) -> None:
         i = int(bad[0])
         raise ValueError(f"'pos' must be finite (got {pos[i].tolist()} at atom {i}; {bad.numel()} in all)")
     if weight is not None and (weight.shape != z.shape or not bool((weight > 0).all())):
+        least = f', smallest {float(weight.min()):g}' if weight.numel() > 0 else ''
         raise ValueError(f"'weight' must hold one positive number for each of the {pos.size(0)} atoms "
-                         f'(got shape {list(weight.shape)}, smallest {float(weight.min()) if weight.numel() else None})')
+                         f'(got shape {list(weight.shape)}{least})')
 
 
 def _index(ptr: Tensor) -> Tensor:
@@ -182,13 +183,12 @@ def _frames(pos, z, ptr, weight, moment_tolerance, tie_weight, plane_width, spre
     slack = 0.0 if generator is None else spread
     may = (gaps <= moment_tolerance + slack) & ~line[:, None]
     must = (gaps <= moment_tolerance - slack) & ~line[:, None]
-    molecule, turn, score = [], [], []
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
     for kind, (first, last) in enumerate([(False, False), (True, False), (False, True), (True, True)]):
         chosen = (may if first else ~must)[:, 0] & (may if last else ~must)[:, 1]
         if bool(chosen.any()):
-            for m, q, s in _candidates(kind, chosen, y, ptr, index, plane_width, tie_weight + spread * radius):
-                molecule.append(m), turn.append(q), score.append(s)
-    cand, turn, score = torch.cat(molecule), torch.cat(turn), torch.cat(score)
+            parts += _candidates(kind, chosen, y, ptr, index, plane_width, tie_weight + spread * radius)
+    cand, turn, score = (torch.cat(part) for part in zip(*parts, strict=True))
     ahead = torch.stack([_max(y[:, 0], index, size), _max(-y[:, 0], index, size)], 1)
     score = score + line[cand] * ahead[cand, (turn[:, 0, 0] < 0).long()] / 2  # the anchor of a line lies on x
     waves = _descriptors(cand, turn, y, z, ptr)

@@ -85,24 +85,21 @@ def _line(text: str, *x: float) -> Points:
 
 def _scaled(symbol: str, corners: list, length: float) -> Points:
     r"""Corners along their own directions, at a distance from the origin."""
-    return [(symbol, tuple(length * c / math.hypot(*corner) for c in corner)) for corner in corners]
+    return [(symbol, (length * x / r, length * y / r, length * w / r))
+            for x, y, w in corners for r in [math.hypot(x, y, w)]]
 
 
-def _methyls(at: Points, arm: float = 1.09) -> Points:
-    r"""Three hydrogens on each carbon, staggered, away from the origin."""
+def _methyls(corners: list, length: float, arm: float = 1.09) -> Points:
+    r"""Three hydrogens on each of the four carbons of a tetrahedron, staggered: they keep its full symmetry."""
     out: Points = []
-    for _, center in at:
-        a = torch.tensor(center, dtype=torch.float64)
-        a = a / a.norm()
-        # The reference for the turn is the next coordinate axis, so that tetrahedral symmetry is kept.
-        other = torch.tensor([a[0], -a[1], -a[2]]) if len(at) == 4 else torch.tensor([0., 1., 0.], dtype=a.dtype)
-        x = other - (other @ a) * a
-        x = x / x.norm()
-        y = torch.linalg.cross(a, x)
-        for k in range(3):
-            t = math.pi + 2 * math.pi * k / 3 if len(at) != 4 else math.pi / 3 + 2 * math.pi * k / 3
-            h = torch.tensor(center) + arm * (a / 3 + math.sqrt(8) / 3 * (math.cos(t) * x + math.sin(t) * y))
-            out.append(('H', tuple(h.tolist())))
+    for corner in corners:
+        a = torch.tensor(corner, dtype=torch.float64) / math.sqrt(3)
+        for other in corners:
+            if other != corner:  # the hydrogen points away from the other carbon
+                side = torch.tensor(other, dtype=torch.float64) / math.sqrt(3)
+                side = side - (side @ a) * a
+                x, y, w = (length * a + arm * (a / 3 - math.sqrt(8) / 3 * side / side.norm())).tolist()
+                out.append(('H', (x, y, w)))
     return out
 
 
@@ -121,27 +118,23 @@ def _shapes() -> dict[str, Points]:
     cube = list(product((1, -1), repeat=3))
     tetra = _TETRAHEDRON
     octahedron = sorted({p for s in (1, -1) for p in permutations((s, 0, 0))})
-    sixth = math.pi / 6
     adamantane: Points = [
         *_scaled('C', tetra, 1.54), *_scaled('H', tetra, 2.63), *_scaled('C', octahedron, 1.78),
     ]
-    for x, y, w in octahedron:  # two hydrogens on each CH2, in the mirror plane that holds no CH
+    for corner in octahedron:  # two hydrogens on each CH2, across the plane of its two CH neighbours
+        k = next(i for i in range(3) if corner[i] != 0)
         for s in (1, -1):
-            axis = (x, y, w)
-            k = next(i for i in range(3) if axis[i] != 0)
-            offset = [2.41 * v for v in axis]
-            sign = axis[k]  # the CH corners beside +k and -k lie on crossed diagonals
-            offset[(k + 1) % 3] += 0.62 * s
-            offset[(k + 2) % 3] += -0.62 * s * sign
-            adamantane.append(('H', (offset[0], offset[1], offset[2])))
-    neopentane = _scaled('C', tetra, 1.53)
+            at = [2.41 * v for v in corner]
+            at[(k + 1) % 3], at[(k + 2) % 3] = 0.62 * s, -0.62 * s * corner[k]
+            adamantane.append(('H', (at[0], at[1], at[2])))
     puckered: Points = []
     for k in range(4):  # D2d ring: carbons up and down, each with one axial and one equatorial hydrogen
         t, s = math.pi / 2 * k, (-1) ** k
-        for symbol, r, h in (('C', 1.09, 0.12), ('H', 1.98, -0.42 + 0.12), ('H', 1.42, 1.13)):
+        for symbol, r, h in (('C', 1.09, 0.12), ('H', 1.98, -0.3), ('H', 1.42, 1.13)):
             puckered.append((symbol, (r * math.cos(t), r * math.sin(t), s * h)))
     allene = _line('C C C', -1.31, 0.0, 1.31)
-    allene += [('H', (-1.87, 0.93, 0.0)), ('H', (-1.87, -0.93, 0.0)), ('H', (1.87, 0.0, 0.93)), ('H', (1.87, 0.0, -0.93))]
+    for side in (0.93, -0.93):
+        allene += [('H', (-1.87, side, 0.0)), ('H', (1.87, 0.0, side))]
     ether: Points = [('O', (0.0, 0.0, 0.59)), ('C', (1.165, 0.0, -0.195)), ('C', (-1.165, 0.0, -0.195))]
     for s in (1, -1):
         ether += [('H', (2.02 * s, 0.0, 0.48)), ('H', (1.21 * s, 0.89, -0.84)), ('H', (1.21 * s, -0.89, -0.84))]
@@ -150,10 +143,10 @@ def _shapes() -> dict[str, Points]:
         *[('C', (s * 1.095, 0.348, 0.0)) for s in (1, -1)], *[('C', (s * 0.713, -0.962, 0.0)) for s in (1, -1)],
         *[('H', (s * 2.049, 0.851, 0.0)) for s in (1, -1)], *[('H', (s * 1.373, -1.818, 0.0)) for s in (1, -1)],
     ]
-    ends = [('C', 0.0), ('H', 1.09), ('F', 1.36), ('Cl', 1.76), ('Br', 1.94)]
-    hand = [('C', (0.0, 0.0, 0.0))]
-    hand += [(symbol, tuple(r / math.sqrt(3) * c for c in corner))
-             for (symbol, r), corner in zip(ends[1:], tetra, strict=True)]
+    ends = [('H', 1.09), ('F', 1.36), ('Cl', 1.76), ('Br', 1.94)]
+    hand: Points = [('C', (0.0, 0.0, 0.0))]
+    for (symbol, r), corner in zip(ends, tetra, strict=True):
+        hand += _scaled(symbol, [corner], r)
     return {
         'H': [('H', (0.3, -0.2, 0.7))],
         'H2': _line('H H', -0.37, 0.37),
@@ -176,24 +169,24 @@ def _shapes() -> dict[str, Points]:
                     ('H', (0.0, 0.0, -2.27)), *_ring('H', 3, 1.03, 1.85)],
         'furan': furan,
         'dimethyl ether': ether,
-        'neopentane': [('C', (0.0, 0.0, 0.0)), *neopentane, *_methyls(neopentane)],
+        'neopentane': [('C', (0.0, 0.0, 0.0)), *_scaled('C', tetra, 1.53), *_methyls(tetra, 1.53)],
         'cyclobutane': puckered,
         'ferrocene D5d': [('Fe', (0.0, 0.0, 0.0)),
                           *_ring('C', 5, 1.21, 1.65), *_ring('C', 5, 1.21, -1.65, math.pi / 5),
                           *_ring('H', 5, 2.29, 1.63), *_ring('H', 5, 2.29, -1.63, math.pi / 5)],
         'CHFClBr R': hand,
         'CHFClBr S': [(symbol, (x, y, -w)) for symbol, (x, y, w) in hand],
-        'trimethylamine': _amine(sixth),
+        'trimethylamine': _amine(),
     }
 
 
-def _amine(turn: float) -> Points:
+def _amine() -> Points:
     r"""C3v with six hydrogens in mirror pairs: atoms equally far that no rotation maps to each other."""
     out: Points = [('N', (0.0, 0.0, 0.35))]
     for k in range(3):
         t = 2 * math.pi * k / 3
-        for symbol, r, side, h in (('C', 1.38, 0.0, 0.0), ('H', 1.38, 0.0, -1.09 + 0.0), ('H', 1.9, 0.88, 0.36),
-                                   ('H', 1.9, -0.88, 0.36)):
+        for symbol, r, side, h in (('C', 1.38, 0.0, 0.0), ('H', 1.38, 0.0, -1.09),
+                                   ('H', 1.9, 0.88, 0.36), ('H', 1.9, -0.88, 0.36)):
             x, y = r * math.cos(t) - side * math.sin(t), r * math.sin(t) + side * math.cos(t)
             out.append((symbol, (x, y, h)))
     return out

@@ -8,8 +8,9 @@ from torch_geometric_inertial.elements import COVALENT_RADII
 from torch_geometric_inertial.testing import degenerate_molecules
 
 MOLECULES = degenerate_molecules()
-COUNTS = {'H': 0, 'H2': 1, 'H2O': 2, 'CO2': 2, 'C2H2': 3, 'CH4': 4, 'SF6': 6, 'C6H6': 12, 'cubane': 20, 'adamantane': 28,
-          'C60': 90, 'allene': 6, 'ethane': 7, 'neopentane': 16, 'cyclobutane': 12, 'furan': 9, 'trimethylamine': 12}
+COUNTS = {'H': 0, 'H2': 1, 'H2O': 2, 'CO2': 2, 'C2H2': 3, 'CH4': 4, 'SF6': 6, 'C6H6': 12, 'cubane': 20,
+          'adamantane': 28, 'C60': 90, 'allene': 6, 'ethane': 7, 'neopentane': 16, 'cyclobutane': 12, 'furan': 9,
+          'trimethylamine': 12}
 
 
 def bonds_of(*molecules):

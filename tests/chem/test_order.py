@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 pytest.importorskip('rdkit')
 
-from torch_geometric_inertial.chem.bonds import distance_bonds  # noqa: E402
-from torch_geometric_inertial.chem.order import ORDERS, canonical_order  # noqa: E402
-from torch_geometric_inertial.frames import inertial_frames, to_frame  # noqa: E402
-from torch_geometric_inertial.testing import degenerate_molecules, random_motion  # noqa: E402
+from torch_geometric_inertial.chem.bonds import distance_bonds
+from torch_geometric_inertial.chem.order import ORDERS, canonical_order
+from torch_geometric_inertial.frames import inertial_frames, to_frame
+from torch_geometric_inertial.testing import degenerate_molecules, random_motion
 
 MOLECULES = degenerate_molecules()
 quick = settings(max_examples=30, deadline=None)
@@ -108,7 +108,7 @@ def test_heavy_first_groups_hydrogens_by_parent():
 
 
 def test_methyl_hydrogens_follow_their_turn_about_the_bond():
-    """In methanol-like C(H)(H)(H)–O–H, the turns about C–O counted from O–H are ascending, and noise keeps the order."""
+    """In methanol the turns about C–O, counted from O–H, ascend, and noise keeps the order."""
     angles = [math.pi / 3, math.pi, 5 * math.pi / 3]
     hydrogens = [(-0.36, 1.03 * math.cos(t), 1.03 * math.sin(t)) for t in angles]
     pos = torch.tensor([(0., 0, 0), (1.42, 0, 0), (1.74, 0.9, 0), *hydrogens], dtype=torch.float64)

@@ -7,6 +7,7 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
+from torch_geometric_inertial.chem.bonds import check_elements
 from torch_geometric_inertial.elements import ATOMIC_MASSES
 from torch_geometric_inertial.frames import Frames, from_frame, inertial_frames, to_frame
 
@@ -61,7 +62,10 @@ class InertialFrame(BaseTransform):
     def forward(self, data: Data) -> Data:
         pos, z = positions_of(data, self), data.z
         ptr = ptr_of(data)
-        mass = ATOMIC_MASSES.to(pos.device)[z.long()] if self.weight == 'mass' else None
+        mass = None
+        if self.weight == 'mass':
+            check_elements(z)
+            mass = ATOMIC_MASSES.to(pos.device)[z.long()]
         generator = self.generator if self.ambiguity == 'sample' else None
         frames = inertial_frames(pos, z, ptr, mass, spread=self.spread, generator=generator)
         data.pos = to_frame(pos, frames, ptr)
@@ -72,10 +76,10 @@ class InertialFrame(BaseTransform):
     @staticmethod
     def invert(data: Data) -> Data:
         r"""Returns a copy of :obj:`data` in the pose that it had before, without the fields of the frame."""
-        data, ptr = copy.copy(data), ptr_of(data)
         for name in ('pos', 'center', 'frame'):
             if data.get(name) is None:
                 raise ValueError(f"'InertialFrame.invert' needs 'data.{name}' (got {data})")
+        data, ptr = copy.copy(data), ptr_of(data)
         frames = Frames(data.center, data.frame, data.center.new_zeros(len(data.center)))
         if len(frames.center) != ptr.numel() - 1:
             raise ValueError(f"'data.center' must hold one centre for each of the {ptr.numel() - 1} molecules "
