@@ -1,0 +1,37 @@
+import pytest
+import torch
+from hypothesis import settings
+from torch_geometric.data import Batch, Data
+
+from torch_geometric_inertial import CanonicalOrder, InertialAR, InertialFrame
+from torch_geometric_inertial.datasets import QM9Sample
+
+settings.register_profile('lean', max_examples=30, deadline=None)  # a loaded machine is no failure
+settings.load_profile('lean')
+
+
+@pytest.fixture(scope='session')
+def qm9() -> list[Data]:
+    """Real molecules in canonical frame and order."""
+    batch = InertialFrame()(Batch.from_data_list(list(QM9Sample()[:24])))
+    canonical = [CanonicalOrder()(data) for data in batch.to_data_list()]
+    return [Data(z=data.z, pos=data.pos) for data in canonical]
+
+
+@pytest.fixture(scope='session')
+def make_model():
+    """A factory of small models; :obj:`awake` ones have weights that all matter, as after training."""
+    def make(seed: int = 0, awake: bool = True, **fields) -> InertialAR:
+        small = dict(channels=32, heads=2, type_layers=2, coord_layers=2, head_channels=24, head_layers=2,
+                     environment_channels=16, num_landmarks=24, max_atoms=30)
+        if fields.get('coordinate_target') == 'absolute' and fields.get('fusion') == 'heads':
+            small['environment_channels'] = 0
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = InertialAR(**(small | fields))
+            if awake:
+                for p in model.parameters():
+                    if p.dim() > 1 and float(p.detach().std()) < 0.1:
+                        torch.nn.init.normal_(p, std=0.1)
+        return model.eval()
+    return make
