@@ -212,7 +212,7 @@ def test_layers_share_a_geometry():
 
 def test_the_kernel_is_kept_with_the_model_and_the_layer_starts_at_zero():
     layer, (x, pos, ptr) = GeoRoPEAttention(24, 2), tokens([3], dtype=torch.float32)
-    assert {'geometry.kernel.landmarks', 'geometry.kernel.whitening', 'gain'} <= set(layer.state_dict())
+    assert {'own_geometry.kernel.landmarks', 'own_geometry.kernel.whitening', 'gain'} <= set(layer.state_dict())
     assert layer(x, pos, ptr).abs().max() == 0
     assert repr(layer) == "GeoRoPEAttention(24, heads=2, fusion='score')"
 

@@ -87,7 +87,9 @@ class AtomAutoregressor(Pretrained, nn.Module):
         self.embedding, self.condition = parts.embedding, parts.condition
         self.type_geometry, self.type_stack = parts.type_geometry, parts.type_stack
         self.type_head = parts.type_head
-        self.coord_geometry, self.coord_stack = parts.coord_geometry, parts.coord_stack
+        self.coord_stack = parts.coord_stack
+        shared = parts.coord_geometry is parts.type_geometry
+        self.own_coord_geometry = None if shared else parts.coord_geometry  # a shared one is stored once
         self.placement, self.head = parts.placement, parts.head
         if self.placement.has_parent:
             self.parent_query = nn.Linear(channels, channels, bias=False)
@@ -100,6 +102,10 @@ class AtomAutoregressor(Pretrained, nn.Module):
         self.register_buffer('vocabulary', vocabulary, persistent=False)
         radii = [float(COVALENT_RADII[z]) for z in elements]
         self.register_buffer('radii', torch.tensor([*radii, 0.0]), persistent=False)
+
+    @property
+    def coord_geometry(self) -> GeoRoPEGeometry:
+        return self.type_geometry if self.own_coord_geometry is None else self.own_coord_geometry
 
     @property
     def stop(self) -> int:

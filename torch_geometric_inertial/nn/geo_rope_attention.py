@@ -174,8 +174,8 @@ class GeoRoPEAttention(nn.Module):
         if geometry is None:
             widths = kwargs.get('widths', (1.0, 2.0, 4.0))
             kernel = None if fusion == 'heads' else GaussianKernel(widths) if exact else NystromKernel(**kwargs)
-            geometry = GeoRoPEGeometry(channels // heads, kernel, causal)
-        self.geometry = geometry
+            geometry = self.own_geometry = GeoRoPEGeometry(channels // heads, kernel, causal)
+        self._geometry = (geometry, )  # in a tuple, so that a shared one is its owner's alone in the state
         projected = channels // 2 if fusion == 'heads' else channels
         self.qkv = nn.Linear(projected, 3 * projected, bias=False)
         self.out = nn.Linear(channels, channels, bias=False)
@@ -190,6 +190,10 @@ class GeoRoPEAttention(nn.Module):
         nn.init.zeros_(self.out.weight)
         if self.gain is not None:
             nn.init.normal_(self.gain, std=0.5)
+
+    @property
+    def geometry(self) -> GeoRoPEGeometry:
+        return self._geometry[0]
 
     def new_cache(self, batch_size: int, capacity: int, like: Tensor,
                   geometry: GeometryCache | None = None) -> AttentionCache:

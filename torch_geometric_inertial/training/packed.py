@@ -42,6 +42,11 @@ class PackedMolecules:
     def __len__(self) -> int:
         return self.ptr.numel() - 1
 
+    def subset(self, index: Tensor) -> PackedMolecules:
+        r"""The molecules :obj:`index` [K], in that order."""
+        data = self.batch(index)
+        return PackedMolecules(data.z, data.pos, data.ptr, data.get('groups'))
+
     def batch(self, index: Tensor) -> Data:
         r"""The molecules :obj:`index` [B] as one packed :class:`~torch_geometric.data.Data` with :obj:`ptr`."""
         length = self.ptr[index + 1] - self.ptr[index]
@@ -51,3 +56,7 @@ class PackedMolecules:
         if self.groups is not None:
             data.groups = self.groups[index]
         return data
+
+    def to_data_list(self) -> list[Data]:
+        r"""Each molecule as a :class:`~torch_geometric.data.Data` of its own."""
+        return [Data(z=self.z[a:b].long(), pos=self.pos[a:b]) for a, b in zip(self.ptr, self.ptr[1:], strict=False)]
