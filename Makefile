@@ -1,4 +1,4 @@
-# make demo | test | lint | bench: each sets itself up on a bare machine (Python 3.11 or later, a C++ compiler).
+# make demo | test | lint | bench: each sets itself up on a bare machine (Python 3.10 or later, a C++ compiler).
 # Another interpreter: make demo PYTHON=python3.12. Arguments for pytest: make test ARGS='-k metrics'.
 
 PYTHON ?= python3
