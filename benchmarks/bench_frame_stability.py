@@ -1,6 +1,6 @@
 """How often noise makes the canonical sequence jump, and how well `frame_margin` foretells it.
 
-    python benchmarks/bench_frame_stability.py [--order smiles] [--molecules 2000]
+    python benchmarks/bench_frame_stability.py [--order smiles] [--molecules 2000] [--tie-weight 0.1]
 
 A molecule jumps if some token moves by more than 0.5 Å when Gaussian noise is added to its coordinates. `frame alone`
 keeps the order of the clean molecule, `bare rule` is the paper's frame with no help at ties. AUC: the chance that a
@@ -14,7 +14,14 @@ from qm9_arrays import FOLDER, Molecules, load, machine
 from torch import Tensor
 
 from torch_geometric_inertial.chem.order import ORDERS, canonical_order
-from torch_geometric_inertial.frames import Frames, inertial_frames, to_frame
+from torch_geometric_inertial.frames import (
+    MOMENT_TOLERANCE,
+    PLANE_WIDTH,
+    TIE_WEIGHT,
+    Frames,
+    inertial_frames,
+    to_frame,
+)
 
 JUMP = 0.5  # Å
 SIGMAS = (0.001, 0.01, 0.05)
@@ -47,16 +54,21 @@ def main() -> None:
     parser.add_argument('--molecules', type=int, default=2000)
     parser.add_argument('--order', choices=ORDERS, default='smiles')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
+    parser.add_argument('--moment-tolerance', type=float, default=MOMENT_TOLERANCE)
+    parser.add_argument('--tie-weight', type=float, default=TIE_WEIGHT)
+    parser.add_argument('--plane-width', type=float, default=PLANE_WIDTH)
     args = parser.parse_args()
+    rule = {'moment_tolerance': args.moment_tolerance, 'tie_weight': args.tie_weight, 'plane_width': args.plane_width}
     torch.set_num_threads(1)
 
     molecules = load(args.folder)
     choice = torch.randperm(len(molecules.name), generator=torch.Generator().manual_seed(0))[:args.molecules]
     molecules = molecules.select(choice.sort().values)
-    clean, perm, frames = form(molecules, molecules.pos, args.order)
+    clean, perm, frames = form(molecules, molecules.pos, args.order, **rule)
     bare, bare_perm, _ = form(molecules, molecules.pos, args.order, **BARE)
     print(f'{machine()}\n{len(molecules.name)} QM9 molecules, order {args.order}, seeds {args.seeds}; '
-          f'jump: > {JUMP} Å\n')
+          f'jump: > {JUMP} Å; '
+          f'{rule}\n')
     print('| noise (Å) | sequence jumps | frame alone | bare rule | AUC of margin '
           '| jumps below margin 0.01 / 0.03 / 0.1 |')
     print('|---|---|---|---|---|---|')
@@ -65,8 +77,8 @@ def main() -> None:
         for seed in args.seeds:
             noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
             pos = molecules.pos + sigma * noise
-            jump = jumps(molecules, clean, form(molecules, pos, args.order)[0])
-            atomwise = jumps(molecules, clean, form(molecules, pos, args.order, perm)[0])
+            jump = jumps(molecules, clean, form(molecules, pos, args.order, **rule)[0])
+            atomwise = jumps(molecules, clean, form(molecules, pos, args.order, perm, **rule)[0])
             released = jumps(molecules, bare, form(molecules, pos, args.order, bare_perm, **BARE)[0])
             rows.append([100 * float(jump.double().mean()), 100 * float(atomwise.double().mean()),
                          100 * float(released.double().mean()), auc(-frames.margin, jump),

@@ -21,7 +21,7 @@ TIE_WEIGHT = 0.1
 #: Distance (Å) from a sign plane below which an atom gradually loses its say as an anchor.
 PLANE_WIDTH = 0.1
 
-_CHUNK = 1 << 19  # rows (candidate, atom) that are in memory at a time
+_CHUNK = 1 << 17  # rows (candidate, atom) that are in memory at a time
 _SAME_SET = 0.03  # two candidates whose set descriptors differ by less carry the same set
 _LINEAR = 1e-5  # Å; a point set this thin is a line
 _WAVE_WEIGHTS = (0.31, 0.24, 0.17, 0.13, 0.09, 0.06)
@@ -268,6 +268,6 @@ def _descriptors(cand: Tensor, turn: Tensor, y: Tensor, z: Tensor, ptr: Tensor) 
     atom = torch.arange(len(row), device=row.device) - start[row] + ptr[cand][row]
     scale = z.to(y).abs().sqrt()
     total = _sum(scale, _index(ptr), ptr.numel() - 1)
-    k = turn @ wave.T  # waves in the principal axes: [C, 3, 6]
-    value = torch.sin(torch.einsum('ni,nim->nm', y[atom], k[row]) + phase)
+    turned = torch.einsum('ni,nij->nj', y[atom], turn[row])
+    value = torch.addmm(phase, turned, wave.T).sin_()
     return _sum(value * scale[atom, None], row, len(cand)) / total[cand, None]
