@@ -26,6 +26,7 @@ from torch_geometric_inertial.nn.geo_rope_attention import AttentionCache, Geome
 from torch_geometric_inertial.nn.packing import Packing
 from torch_geometric_inertial.nn.placement import Neighbourhood, Placement, find_parents, gather_slots
 from torch_geometric_inertial.nn.transformer_block import CausalStack
+from torch_geometric_inertial.nn.valence import ValenceReadout
 
 
 class LossTerms(NamedTuple):
@@ -50,6 +51,7 @@ class Parts(NamedTuple):
         placement (Placement): The coordinate system of the next atom.
         head (DiffusionHead): The density of its coordinates there.
         environment_channels (int): Width of :class:`EnvironmentReadout`; 0 for none.
+        valence_channels (int): Width of :class:`ValenceReadout`; 0 for none.
     """
     embedding: nn.Module
     condition: nn.Module
@@ -61,6 +63,7 @@ class Parts(NamedTuple):
     placement: Placement
     head: DiffusionHead
     environment_channels: int
+    valence_channels: int
 
 
 class AtomAutoregressor(Pretrained, nn.Module):
@@ -97,6 +100,8 @@ class AtomAutoregressor(Pretrained, nn.Module):
             self.parent_value = nn.Linear(channels, channels, bias=False)
         self.environment = (EnvironmentReadout(channels, len(elements) + 1, parts.environment_channels)
                             if parts.environment_channels > 0 else None)
+        self.valence = (ValenceReadout(channels, len(elements) + 1, parts.valence_channels, self.placement.has_parent)
+                        if parts.valence_channels > 0 else None)
         vocabulary = torch.full((len(SYMBOLS), ), -1)
         vocabulary[list(elements)] = torch.arange(len(elements))
         self.register_buffer('vocabulary', vocabulary, persistent=False)
@@ -178,13 +183,19 @@ class AtomAutoregressor(Pretrained, nn.Module):
         next_types = types.new_full((x.size(0), ), self.stop).index_copy(0, at - 1, types)
 
         h = self.type_stack(x, token_pos, token_ptr, self.type_geometry(token_pos, token_ptr))
+        accounts = None
+        if self.valence is not None:
+            before = torch.arange(atoms.size[1] + 1, device=pos.device).expand(atoms.size[0], -1)
+            accounts = self.valence(atoms.pad(seen_pos), radius, dense_types, before)  # [B, N + 1, N, W]
+            h = h + self.valence.to_token(Packing(token_ptr).unpad(accounts.sum(dim=2)))
+            accounts = accounts[:, :-1]
         type_loss = nn.functional.cross_entropy(self.type_head(h).float(), next_types)
         z = self.coord_stack(h + self.embedding.next_type(next_types) + self._skip(x), token_pos, token_ptr,
                              self.coord_geometry(token_pos, token_ptr))
 
         query = atoms.pad(z[at - 1])  # [B, N, C]: the token before atom t places it; the stop token places nothing
         memory = atoms.pad(z[at])
-        logits = self._parent_logits(query, memory, count)
+        logits = self._parent_logits(query, memory, count, accounts)
         parent_loss = pos.new_zeros(())
         if logits is not None:
             placed = atoms.slot > 0
@@ -192,7 +203,8 @@ class AtomAutoregressor(Pretrained, nn.Module):
             if not bool(placed.any()):
                 parent_loss = pos.new_zeros(())
         cond = self._place_condition(z[at - 1], memory, dense_types, atoms.batch, parent_flat, atoms.slot,
-                                     around.map(atoms.unpad), self._noise(), generator)
+                                     around.map(atoms.unpad), None if accounts is None else atoms.unpad(accounts),
+                                     self._noise(), generator)
         coord_loss = self.head.loss(local, cond, self.num_draws, generator).mean()
         return LossTerms(type_loss + parent_loss + self.coord_weight * coord_loss, type_loss, parent_loss, coord_loss)
 
@@ -207,16 +219,18 @@ class AtomAutoregressor(Pretrained, nn.Module):
         r"""The input tokens, detached, as the second stack sees them (InertialAR, released code)."""
         return x.detach()
 
-    def _parent_logits(self, query: Tensor, memory: Tensor, count: Tensor) -> Tensor | None:
+    def _parent_logits(self, query: Tensor, memory: Tensor, count: Tensor, accounts: Tensor | None) -> Tensor | None:
         r"""[B, Q, N] over the placed atoms; the first atom of a molecule, which has none, is given slot 0."""
         if not self.placement.has_parent:
             return None
         logits = self.parent_query(query) @ self.parent_key(memory).mT / self.channels**0.5
+        if accounts is not None:
+            logits = logits + (accounts @ self.valence.to_parent(query).unsqueeze(-1)).squeeze(-1)
         slot = torch.arange(memory.size(1), device=memory.device)
         return logits.float().masked_fill(slot >= count.clamp(min=1).unsqueeze(-1), -1e30)
 
     def _place_condition(self, query: Tensor, memory: Tensor, types: Tensor, row: Tensor, parent: Tensor, count: Tensor,
-                         around: Neighbourhood, noise: float = 0.0,
+                         around: Neighbourhood, accounts: Tensor | None, noise: float = 0.0,
                          generator: torch.Generator | None = None) -> Tensor:
         r"""Conditions [T, C] of the diffusion head, of queries [T, C] in molecules :obj:`row` [T].
 
@@ -224,7 +238,11 @@ class AtomAutoregressor(Pretrained, nn.Module):
         """
         cond = query
         if self.placement.has_parent:
-            cond = cond + self.parent_value(memory[row, parent]) * (count > 0).unsqueeze(-1)
+            has_parent = (count > 0).unsqueeze(-1)
+            cond = cond + self.parent_value(memory[row, parent]) * has_parent
+            if accounts is not None:
+                own = accounts.gather(1, parent.view(-1, 1, 1).expand(-1, 1, accounts.size(-1))).squeeze(1)
+                cond = cond + self.valence.to_place(own) * has_parent
         if self.environment is not None:
             cond = cond + self.environment(query, memory, types, row, around, noise, generator)
         return cond
@@ -299,6 +317,11 @@ class AtomAutoregressor(Pretrained, nn.Module):
 
         for t in range(max_atoms + 1):
             h = state.advance(self.type_stack, self.type_geometry, token, token_pos, 'type')
+            accounts = None
+            if self.valence is not None:
+                count = torch.full((state.types.size(0), 1), t, device=device)
+                accounts = self.valence(state.pos, self.radii[state.types], state.types, count)  # [R, 1, N, W]
+                h = h + self.valence.to_token(accounts.sum(dim=(1, 2)))
             logits = self.type_head(h).float()
             if t == 0:
                 logits[:, self.stop] = -torch.inf  # a molecule has an atom
@@ -313,6 +336,7 @@ class AtomAutoregressor(Pretrained, nn.Module):
                     break
                 state.keep(keep)
                 chance, noise, h, types = chance[keep], noise[keep], h[keep], types[keep]
+                accounts = None if accounts is None else accounts[keep]
                 token, token_pos = token[keep], token_pos[keep]
             z = state.advance(self.coord_stack, self.coord_geometry,
                               h + self.embedding.next_type(types) + self._skip(token), token_pos, 'coord')
@@ -320,12 +344,13 @@ class AtomAutoregressor(Pretrained, nn.Module):
                 state.memory[:, t - 1] = z
             row = torch.arange(types.numel(), device=device)
             count, parent = torch.full_like(row, t), torch.zeros_like(row)
-            logits = self._parent_logits(z.unsqueeze(1), state.memory, count.unsqueeze(1))
+            logits = self._parent_logits(z.unsqueeze(1), state.memory, count.unsqueeze(1), accounts)
             if logits is not None:
                 parent = draw(logits[:, 0], chance[:, t, 1], temperature, 1.0)
             around = self.placement(state.pos, self.radii[state.types], parent.unsqueeze(1), count.unsqueeze(1))
             around = around.map(lambda x: x.squeeze(1))
-            cond = self._place_condition(z, state.memory, state.types, row, parent, count, around)
+            cond = self._place_condition(z, state.memory, state.types, row, parent, count, around,
+                                         None if accounts is None else accounts.squeeze(1))
             local = self.head.sample(cond, noise[:, t], num_steps, solver)
             token_pos = around.to_global(local)
             state.types[:, t], state.pos[:, t] = types, token_pos

@@ -34,6 +34,7 @@ class InertialARConfig:
         coordinate_target (str): See :class:`~torch_geometric_inertial.nn.Placement`.
         num_neighbours (int): Atoms around the parent that the head is told of.
         environment_channels (int): Width of their messages; 0 for none (as without a parent).
+        valence_channels (int): Width of the account of valences; 0 for none.
         fusion (str): See :class:`~torch_geometric_inertial.nn.GeoRoPEAttention`. :obj:`'heads'` comes with the released
             token embedding and a second stack that sees no geometry.
         widths (tuple): Nyström kernel widths, Å.
@@ -62,6 +63,7 @@ class InertialARConfig:
     coordinate_target: str = 'local'
     num_neighbours: int = 12
     environment_channels: int = 80
+    valence_channels: int = 32
     fusion: str = 'score'
     widths: tuple[float, ...] = (1.0, 2.0, 4.0)
     num_landmarks: int = 128
@@ -85,7 +87,7 @@ class InertialARConfig:
                      'num_neighbours', 'num_landmarks', 'num_draws'):
             if getattr(self, name) < 1:
                 raise ValueError(f"'{name}' must be at least 1 (got {getattr(self, name)})")
-        for name in ('num_groups', 'environment_channels', 'coord_weight', 'context_noise'):
+        for name in ('num_groups', 'environment_channels', 'valence_channels', 'coord_weight', 'context_noise'):
             if getattr(self, name) < 0:
                 raise ValueError(f"'{name}' must not be negative (got {getattr(self, name)})")
         for name in ('sigma_data', 'noise_std'):
@@ -121,7 +123,8 @@ PRESETS = {
     'paper': InertialARConfig(elements=tuple(range(1, 119)), num_groups=1000, channels=1536, heads=24, type_layers=6,
                               coord_layers=6, head_channels=1536, head_layers=10, coordinate_target='absolute',
                               fusion='heads', widths=(1.5, ), num_landmarks=768, sigma_data=1.4, noise_mean=-1.2,
-                              noise_std=1.2, context_noise=0.0, coord_weight=4.0, released_head=True),
+                              noise_std=1.2, context_noise=0.0, valence_channels=0, coord_weight=4.0,
+                              released_head=True),
 }
 
 
@@ -204,6 +207,7 @@ class InertialAR(AtomAutoregressor):
                                    noise_mean=c.noise_mean, noise_std=c.noise_std,
                                    shared_modulation=not c.released_head, **head),
                 environment_channels=c.environment_channels if placement.has_parent else 0,
+                valence_channels=c.valence_channels,
             ), elements=c.elements, channels=c.channels, max_atoms=c.max_atoms, num_draws=c.num_draws,
             coord_weight=c.coord_weight, context_noise=c.context_noise)
         self.config = c
