@@ -1,0 +1,56 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch_geometric.data import Batch, Data
+
+from torch_geometric_inertial.training import PackedMolecules
+
+
+def molecules(sizes, groups=False):
+    g = torch.Generator().manual_seed(0)
+    out = [Data(z=torch.randint(1, 119, (n, ), generator=g), pos=torch.randn(n, 3, generator=g)) for n in sizes]
+    for data in out if groups else []:
+        data.groups = torch.randint(2, (1, 4), generator=g)
+    return out
+
+
+@given(sizes=st.lists(st.integers(1, 6), min_size=1, max_size=8), groups=st.booleans(), data=st.data())
+def test_a_batch_is_that_of_pyg(sizes, groups, data):
+    items = molecules(sizes, groups)
+    index = data.draw(st.lists(st.integers(0, len(items) - 1), min_size=1, max_size=10))
+    packed = PackedMolecules.from_dataset(items)
+    ours, theirs = packed.batch(torch.tensor(index)), Batch.from_data_list([items[i] for i in index])
+    assert len(packed) == len(items)
+    for name in ('z', 'pos', 'ptr', *(['groups'] if groups else [])):
+        assert torch.equal(ours[name], theirs[name]) and ours[name].dtype == theirs[name].dtype
+
+
+@pytest.mark.parametrize('z, pos, ptr, groups, message', [
+    (4, (3, 3), [0, 4], None, r"expected 'z' \[T\], .* ending in T \(got \(4,\), \(3, 3\), \(2,\)\)"),
+    (4, (4, 2), [0, 4], None, r"expected 'z' \[T\], 'pos' \[T, 3\]"),
+    (4, (4, 3), [0, 3], None, r"expected 'z' \[T\], 'pos' \[T, 3\] and 'ptr' \[M \+ 1\] ending in T"),
+    (4, (4, 3), [[0, 4]], None, r"expected 'z' \[T\]"),
+    (4, (4, 3), [0, 2, 4], (3, 5), r"'groups' must have a row a molecule, 2 \(got 3\)"),
+], ids=str)
+def test_errors(z, pos, ptr, groups, message):
+    with pytest.raises(ValueError, match=message):
+        PackedMolecules(torch.ones(z).long(), torch.zeros(pos), torch.tensor(ptr),
+                        None if groups is None else torch.zeros(groups))
+
+
+def test_nothing_to_pack():
+    with pytest.raises(ValueError, match=r"'dataset' must hold at least one molecule \(got none\)"):
+        PackedMolecules.from_dataset([])
+
+
+@given(sizes=st.lists(st.integers(1, 6), min_size=1, max_size=8), data=st.data())
+def test_parts_and_single_molecules(sizes, data):
+    items = molecules(sizes, groups=True)
+    index = data.draw(st.lists(st.integers(0, len(items) - 1), min_size=1, max_size=10))
+    part = PackedMolecules.from_dataset(items).subset(torch.tensor(index))
+    assert torch.equal(part.groups, torch.cat([items[i].groups for i in index]))
+    singles = part.to_data_list()
+    assert len(part) == len(singles) == len(index)
+    for i, single in zip(index, singles, strict=True):
+        assert torch.equal(single.z, items[i].z) and torch.equal(single.pos, items[i].pos)
