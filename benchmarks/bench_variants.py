@@ -29,6 +29,7 @@ VARIANTS: dict[str, dict] = {
     'local, clean context': dict(config=dict(context_noise=0.0)),
     'local, context noise 0.05': dict(config=dict(context_noise=0.05)),
     'local, order heavy_first': dict(config=dict(order='heavy_first')),
+    'local, no valence account': dict(config=dict(valence_channels=0)),
     'local, no environment': dict(config=dict(environment_channels=0)),
     'local, noise N(-1.2, 1.2)': dict(config=dict(noise_mean=-1.2, noise_std=1.2)),
     'local, rotations 10°': dict(augment=RandomPose(10.0)),
