@@ -11,7 +11,7 @@ from torch_geometric_inertial.models import autoregressor
 from torch_geometric_inertial.models.autoregressor import draw
 
 VARIANTS = [dict(), dict(coordinate_target='relative'), dict(coordinate_target='absolute'),
-            dict(coordinate_target='absolute', fusion='heads'), dict(environment_channels=0)]
+            dict(coordinate_target='absolute', fusion='heads'), dict(environment_channels=0, valence_channels=0)]
 
 
 def spy(model, function):
