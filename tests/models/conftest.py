@@ -31,7 +31,7 @@ def make_model():
             model = InertialAR(**(small | fields))
             if awake:
                 for name, p in model.named_parameters():
-                    if p.dim() > 1 and float(p.detach().std()) < 0.1:
+                    if p.dim() > 1 and (float(p.detach().std()) < 0.1 or 'network.field' in name):
                         # The flow of a wild head would blow the last digit of float32 up to ångströms.
                         torch.nn.init.normal_(p, std=0.02 if name.startswith('head.network') else 0.1)
         return model.eval()

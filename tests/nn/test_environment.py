@@ -40,11 +40,3 @@ def test_slots_that_hold_no_atom_say_nothing(seed):
                              slots=torch.where(around.valid, around.slots, 1))
     row = torch.tensor([0])
     assert torch.equal(readout(query, memory, types, row, around), readout(query, memory, types, row, spoilt))
-
-
-def test_noise_comes_from_the_generator():
-    readout, pos, radius, query, memory, types = setting(0)
-    around, row, state = around_last(pos, radius), torch.tensor([0]), torch.random.get_rng_state()
-    a, b = (readout(query, memory, types, row, around, 0.1, torch.Generator().manual_seed(1)) for _ in range(2))
-    assert torch.equal(a, b) and not torch.equal(a, readout(query, memory, types, row, around))
-    assert torch.equal(torch.random.get_rng_state(), state)

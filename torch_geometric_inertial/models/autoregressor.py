@@ -24,6 +24,7 @@ from torch_geometric_inertial.nn.diffusion_head import DiffusionHead
 from torch_geometric_inertial.nn.environment import EnvironmentReadout
 from torch_geometric_inertial.nn.geo_rope_attention import AttentionCache, GeometryCache, GeoRoPEGeometry
 from torch_geometric_inertial.nn.packing import Packing
+from torch_geometric_inertial.nn.pair_field import PairKeys
 from torch_geometric_inertial.nn.placement import Neighbourhood, Placement, find_parents, gather_slots
 from torch_geometric_inertial.nn.transformer_block import CausalStack
 from torch_geometric_inertial.nn.valence import ValenceReadout
@@ -52,6 +53,7 @@ class Parts(NamedTuple):
         head (DiffusionHead): The density of its coordinates there.
         environment_channels (int): Width of :class:`EnvironmentReadout`; 0 for none.
         valence_channels (int): Width of :class:`ValenceReadout`; 0 for none.
+        pair_channels (int): Width of the :class:`PairKeys` that the head's network takes; 0 for none.
     """
     embedding: nn.Module
     condition: nn.Module
@@ -64,6 +66,7 @@ class Parts(NamedTuple):
     head: DiffusionHead
     environment_channels: int
     valence_channels: int
+    pair_channels: int
 
 
 class AtomAutoregressor(Pretrained, nn.Module):
@@ -102,6 +105,8 @@ class AtomAutoregressor(Pretrained, nn.Module):
                             if parts.environment_channels > 0 else None)
         self.valence = (ValenceReadout(channels, len(elements) + 1, parts.valence_channels, self.placement.has_parent)
                         if parts.valence_channels > 0 else None)
+        self.pair_keys = (PairKeys(channels, len(elements) + 1, parts.pair_channels)
+                          if parts.pair_channels > 0 else None)
         vocabulary = torch.full((len(SYMBOLS), ), -1)
         vocabulary[list(elements)] = torch.arange(len(elements))
         self.register_buffer('vocabulary', vocabulary, persistent=False)
@@ -202,18 +207,20 @@ class AtomAutoregressor(Pretrained, nn.Module):
             parent_loss = nn.functional.cross_entropy(atoms.unpad(logits)[placed], parent_flat[placed])
             if not bool(placed.any()):
                 parent_loss = pos.new_zeros(())
-        cond = self._place_condition(z[at - 1], memory, dense_types, atoms.batch, parent_flat, atoms.slot,
-                                     around.map(atoms.unpad), None if accounts is None else atoms.unpad(accounts),
-                                     self._noise(), generator)
-        coord_loss = self.head.loss(local, cond, self.num_draws, generator).mean()
+        around = around.map(atoms.unpad)
+        around = around._replace(offset=self._blur(around.offset, generator))
+        cond = self._place_condition(z[at - 1], memory, dense_types, atoms.batch, parent_flat, atoms.slot, around,
+                                     None if accounts is None else atoms.unpad(accounts))
+        pairs = None
+        if self.pair_keys is not None:
+            pairs = self.pair_keys(z[at - 1], memory, dense_types, atoms.batch, parent_flat, atoms.slot, around)
+        coord_loss = self.head.loss(local, cond, self.num_draws, generator, pairs).mean()
         return LossTerms(type_loss + parent_loss + self.coord_weight * coord_loss, type_loss, parent_loss, coord_loss)
 
-    def _noise(self) -> float:
-        return self.context_noise if self.training else 0.0
-
     def _blur(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        noise = self._noise()
-        return x if noise == 0 else x + noise * torch.randn(x.shape, generator=generator, device=x.device)
+        if not self.training or self.context_noise == 0:
+            return x
+        return x + self.context_noise * torch.randn(x.shape, generator=generator, device=x.device)
 
     def _skip(self, x: Tensor) -> Tensor:
         r"""The input tokens, detached, as the second stack sees them (InertialAR, released code)."""
@@ -230,8 +237,7 @@ class AtomAutoregressor(Pretrained, nn.Module):
         return logits.float().masked_fill(slot >= count.clamp(min=1).unsqueeze(-1), -1e30)
 
     def _place_condition(self, query: Tensor, memory: Tensor, types: Tensor, row: Tensor, parent: Tensor, count: Tensor,
-                         around: Neighbourhood, accounts: Tensor | None, noise: float = 0.0,
-                         generator: torch.Generator | None = None) -> Tensor:
+                         around: Neighbourhood, accounts: Tensor | None) -> Tensor:
         r"""Conditions [T, C] of the diffusion head, of queries [T, C] in molecules :obj:`row` [T].
 
         The first atom of a molecule (:obj:`count == 0`) has no parent; slot 0 would be itself.
@@ -244,7 +250,7 @@ class AtomAutoregressor(Pretrained, nn.Module):
                 own = accounts.gather(1, parent.view(-1, 1, 1).expand(-1, 1, accounts.size(-1))).squeeze(1)
                 cond = cond + self.valence.to_place(own) * has_parent
         if self.environment is not None:
-            cond = cond + self.environment(query, memory, types, row, around, noise, generator)
+            cond = cond + self.environment(query, memory, types, row, around)
         return cond
 
     # Writing -----------------------------------------------------------------------------------------------------
@@ -351,7 +357,10 @@ class AtomAutoregressor(Pretrained, nn.Module):
             around = around.map(lambda x: x.squeeze(1))
             cond = self._place_condition(z, state.memory, state.types, row, parent, count, around,
                                          None if accounts is None else accounts.squeeze(1))
-            local = self.head.sample(cond, noise[:, t], num_steps, solver)
+            pairs = None
+            if self.pair_keys is not None:
+                pairs = self.pair_keys(z, state.memory, state.types, row, parent, count, around)
+            local = self.head.sample(cond, noise[:, t], num_steps, solver, pairs=pairs)
             token_pos = around.to_global(local)
             state.types[:, t], state.pos[:, t] = types, token_pos
             token = self.embedding(types, count, token_pos, local, state.types[row, parent], parent)

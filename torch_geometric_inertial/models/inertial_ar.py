@@ -35,6 +35,8 @@ class InertialARConfig:
         num_neighbours (int): Atoms around the parent that the head is told of.
         environment_channels (int): Width of their messages; 0 for none (as without a parent).
         valence_channels (int): Width of the account of valences; 0 for none.
+        pair_channels (int): Width of the messages from the atoms around to a coordinate that is being denoised; 0 for
+            none (as without a parent).
         fusion (str): See :class:`~torch_geometric_inertial.nn.GeoRoPEAttention`. :obj:`'heads'` comes with the released
             token embedding and a second stack that sees no geometry.
         widths (tuple): Nyström kernel widths, Å.
@@ -64,6 +66,7 @@ class InertialARConfig:
     num_neighbours: int = 12
     environment_channels: int = 80
     valence_channels: int = 32
+    pair_channels: int = 32
     fusion: str = 'score'
     widths: tuple[float, ...] = (1.0, 2.0, 4.0)
     num_landmarks: int = 128
@@ -87,7 +90,8 @@ class InertialARConfig:
                      'num_neighbours', 'num_landmarks', 'num_draws'):
             if getattr(self, name) < 1:
                 raise ValueError(f"'{name}' must be at least 1 (got {getattr(self, name)})")
-        for name in ('num_groups', 'environment_channels', 'valence_channels', 'coord_weight', 'context_noise'):
+        for name in ('num_groups', 'environment_channels', 'valence_channels', 'pair_channels',
+                     'coord_weight', 'context_noise'):
             if getattr(self, name) < 0:
                 raise ValueError(f"'{name}' must not be negative (got {getattr(self, name)})")
         for name in ('sigma_data', 'noise_std'):
@@ -181,6 +185,7 @@ class InertialAR(AtomAutoregressor):
         released = c.fusion == 'heads'
         num_types, head_size = len(c.elements) + 1, c.channels // c.heads
         placement = Placement(c.coordinate_target, c.num_neighbours)
+        pair_channels = c.pair_channels if placement.has_parent else 0
         if released:
             embedding: nn.Module = ReleasedAtomEmbedding(
                 c.channels, num_types, c.max_atoms, NystromFeatures(c.widths, c.num_landmarks))
@@ -205,9 +210,10 @@ class InertialAR(AtomAutoregressor):
                 placement=placement,
                 head=DiffusionHead(c.head_channels, c.channels, c.head_layers, sigma_data=c.sigma_data,
                                    noise_mean=c.noise_mean, noise_std=c.noise_std,
-                                   shared_modulation=not c.released_head, **head),
+                                   shared_modulation=not c.released_head, pair_channels=pair_channels, **head),
                 environment_channels=c.environment_channels if placement.has_parent else 0,
                 valence_channels=c.valence_channels,
+                pair_channels=pair_channels,
             ), elements=c.elements, channels=c.channels, max_atoms=c.max_atoms, num_draws=c.num_draws,
             coord_weight=c.coord_weight, context_noise=c.context_noise)
         self.config = c

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_geometric_inertial.nn.denoising_mlp import DenoisingMLP
+from torch_geometric_inertial.nn.pair_field import Pairs
 
 
 class DiffusionHead(nn.Module):
@@ -36,12 +37,13 @@ class DiffusionHead(nn.Module):
         total = (sigma**2 + self.sigma_data**2).sqrt()
         return (self.sigma_data / total)**2, sigma * self.sigma_data / total, 1 / total
 
-    def denoise(self, x: Tensor, sigma: Tensor, cond: Tensor) -> Tensor:
+    def denoise(self, x: Tensor, sigma: Tensor, cond: Tensor, pairs: Pairs | None = None) -> Tensor:
         r""":math:`D(x; \sigma, c)`, with :obj:`cond` already through :obj:`cond_linear`."""
         c_skip, c_out, c_in = self.precondition(sigma)
-        return c_skip * x + c_out * self.network(c_in * x, sigma.log() / 4, cond)
+        return c_skip * x + c_out * self.network(c_in * x, sigma.log() / 4, cond, x, pairs)
 
-    def loss(self, y: Tensor, cond: Tensor, num_draws: int, generator: torch.Generator | None = None) -> Tensor:
+    def loss(self, y: Tensor, cond: Tensor, num_draws: int, generator: torch.Generator | None = None,
+             pairs: Pairs | None = None) -> Tensor:
         r"""The weighted denoising error of each token, averaged over its noise draws and components.
 
         With EDM's weight :math:`\lambda(\sigma) = c_\mathrm{out}^{-2}` this is the plain error of :math:`F`.
@@ -51,6 +53,7 @@ class DiffusionHead(nn.Module):
             cond (Tensor): Conditions [T, C].
             num_draws (int): Noise draws a token.
             generator (torch.Generator, optional): Source of the noise, on the device of :obj:`y`.
+            pairs (Pairs, optional): The atoms around, for a network that looks at them.
 
         Returns:
             Tensor: Loss [T].
@@ -60,11 +63,12 @@ class DiffusionHead(nn.Module):
         sigma = log_sigma.exp()
         x = y + sigma * torch.randn(*shape, 3, generator=generator, device=y.device)
         c_skip, c_out, c_in = self.precondition(sigma)
-        error = self.network(c_in * x, log_sigma / 4, self.cond_linear(cond)) - (y - c_skip * x) / c_out
+        error = self.network(c_in * x, log_sigma / 4, self.cond_linear(cond), x, pairs) - (y - c_skip * x) / c_out
         return error.square().mean(dim=(0, 2))
 
     @torch.no_grad()
-    def sample(self, cond: Tensor, noise: Tensor, num_steps: int, solver: str = 'dpmpp', *, temperature: float = 1.0,
+    def sample(self, cond: Tensor, noise: Tensor, num_steps: int, solver: str = 'dpmpp', *,
+               pairs: Pairs | None = None, temperature: float = 1.0,
                sigma_max: float = 40.0, sigma_min: float = 2e-3, rho: float = 7.0) -> Tensor:
         r"""Solves the probability-flow ODE from noise to coordinates.
 
@@ -74,6 +78,7 @@ class DiffusionHead(nn.Module):
             num_steps (int): Evaluations of the network.
             solver (str): :obj:`'dpmpp'`: DPM-Solver++(2M) (Lu et al. 2022); :obj:`'heun'`: Karras et al. (2022),
                 Alg. 1, two evaluations a step. (default: :obj:`'dpmpp'`)
+            pairs (Pairs, optional): The atoms around, for a network that looks at them.
             temperature (float): Scale of the start. (default: :obj:`1.0`)
             sigma_max (float): First noise level (Å).
             sigma_min (float): Last noise level before zero (Å).
@@ -95,14 +100,15 @@ class DiffusionHead(nn.Module):
         previous = None
         for i in range(n):
             sigma = sigmas[i].expand(x.size(0), 1)
-            denoised = self.denoise(x, sigma, cond)
+            denoised = self.denoise(x, sigma, cond, pairs)
             if i == n - 1:
                 return denoised
             ratio = sigmas[i + 1] / sigmas[i]
             if solver == 'heun':
                 slope = (x - denoised) / sigmas[i]
                 euler = x + (sigmas[i + 1] - sigmas[i]) * slope
-                slope_end = (euler - self.denoise(euler, sigmas[i + 1].expand(x.size(0), 1), cond)) / sigmas[i + 1]
+                slope_end = (euler - self.denoise(euler, sigmas[i + 1].expand(x.size(0), 1), cond,
+                                                  pairs)) / sigmas[i + 1]
                 x = x + (sigmas[i + 1] - sigmas[i]) * (slope + slope_end) / 2
                 continue
             estimate = denoised

@@ -36,8 +36,8 @@ class EnvironmentReadout(nn.Module):
     def _encode(self, offset: Tensor) -> Tensor:
         return torch.cat([offset, self.fourier(offset)], dim=-1)
 
-    def forward(self, query: Tensor, memory: Tensor, types: Tensor, row: Tensor, around: Neighbourhood,
-                noise: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
+    def forward(self, query: Tensor, memory: Tensor, types: Tensor, row: Tensor,
+                around: Neighbourhood) -> Tensor:
         r"""
         Args:
             query (Tensor): Vectors [T, C] of the tokens that place an atom.
@@ -45,11 +45,8 @@ class EnvironmentReadout(nn.Module):
             types (Tensor): Their types [B, N].
             row (Tensor): The molecule of each query [T].
             around (Neighbourhood): The neighbours of the parents, of [T] queries.
-            noise (float): Standard deviation (Å) of noise on the offsets. (default: :obj:`0.0`)
         """
         offset = around.offset.float()
-        if noise > 0:
-            offset = offset + noise * torch.randn(offset.shape, generator=generator, device=offset.device)
         atom = self.neighbour(memory)
         atom = atom + self.type_embedding(types).to(atom.dtype)
         message = self.offset(self._encode(offset)) + atom[row.unsqueeze(-1), around.slots]  # [T, K, W]

@@ -1,0 +1,92 @@
+r"""What the atoms around a place say to a coordinate that is being denoised there."""
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from torch_geometric_inertial.nn.fourier import FourierFeatures
+from torch_geometric_inertial.nn.placement import Neighbourhood
+
+
+class Pairs(NamedTuple):
+    r"""The atoms around each place, the parent first.
+
+    Attributes:
+        offset (Tensor): Their positions in the axes of the place [T, K, 3], Å.
+        key (Tensor): What they are [T, K, P].
+        valid (Tensor): Which of them exist [T, K].
+    """
+    offset: Tensor
+    key: Tensor
+    valid: Tensor
+
+
+class PairKeys(nn.Module):
+    r"""Describes the parent and its neighbours for a :class:`PairField`, once for all noise levels.
+
+    Args:
+        channels (int): Size of token vectors.
+        num_types (int): Size of the type vocabulary.
+        pair_channels (int): Size :math:`P` of a key.
+    """
+    def __init__(self, channels: int, num_types: int, pair_channels: int):
+        super().__init__()
+        self.type_embedding = nn.Embedding(num_types, pair_channels)
+        self.atom = nn.Linear(channels, pair_channels, bias=False)
+        self.query = nn.Linear(channels, pair_channels, bias=False)
+        self.parent = nn.Parameter(torch.zeros(pair_channels))
+
+    def forward(self, query: Tensor, memory: Tensor, types: Tensor, row: Tensor, parent: Tensor, count: Tensor,
+                around: Neighbourhood) -> Pairs:
+        r"""Queries [T, C] in molecules :obj:`row` [T] with parents [T]; placed atoms :obj:`memory` [B, N, C]."""
+        atom = self.atom(memory)
+        atom = atom + self.type_embedding(types).to(atom.dtype)
+        key = torch.cat([(atom[row, parent] + self.parent.to(atom.dtype)).unsqueeze(1),
+                         atom[row.unsqueeze(-1), around.slots]], dim=1) + self.query(query).unsqueeze(1)
+        offset = torch.cat([torch.zeros_like(around.offset[:, :1]), around.offset], dim=1)
+        return Pairs(offset.float(), key, torch.cat([(count > 0).unsqueeze(-1), around.valid], dim=1))
+
+
+class PairField(nn.Module):
+    r"""Messages from the atoms around to a noisy coordinate, and a force along each line to it.
+
+    .. math::
+        m_j = \mathrm{SiLU}(W_d\, \mathrm{RBF}(|x - r_j|) + W_u \hat u_j + W_\sigma F(\ln \sigma) + k_j), \quad
+        e \mathrel{+}= W_o \sum_j m_j, \quad F \mathrel{+}= \sum_j (w \cdot m_j)\, \hat u_j,
+        \quad \hat u_j = (x - r_j) / |x - r_j|
+
+    A denoiser that sees distances knows that atoms do not overlap and closes rings at the right length; a condition
+    vector alone would have to carry every neighbour's position through one bottleneck.
+
+    Args:
+        channels (int): Width of the denoiser.
+        pair_channels (int): Size :math:`P` of a message.
+    """
+    centres: Tensor
+
+    def __init__(self, channels: int, pair_channels: int):
+        super().__init__()
+        self.register_buffer('centres', torch.arange(0.3, 4.0, 0.15), persistent=False)
+        self.noise_fourier = FourierFeatures(16, 0.3, 8.0)
+        self.distance = nn.Linear(self.centres.numel(), pair_channels)
+        self.direction = nn.Linear(3, pair_channels, bias=False)
+        self.noise = nn.Linear(16, pair_channels, bias=False)
+        self.out = nn.Linear(pair_channels, channels, bias=False)
+        self.force = nn.Linear(pair_channels, 1, bias=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.force.weight)
+
+    def forward(self, x: Tensor, noise_level: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
+        r"""Noisy coordinates [..., T, 3] (Å) and :math:`\ln \sigma / 4` [..., T, 1] to [..., T, W] and [..., T, 3]."""
+        line = x.unsqueeze(-2) - pairs.offset  # [..., T, K, 3]
+        length = (line.square().sum(-1, keepdim=True) + 1e-6).sqrt()
+        line = line / length
+        message = self.distance(torch.exp(-((length - self.centres) / 0.15).square() / 2)) + self.direction(line)
+        message = message + pairs.key + self.noise(self.noise_fourier(noise_level)).unsqueeze(-2)
+        message = nn.functional.silu(message) * pairs.valid.unsqueeze(-1)
+        return self.out(message.sum(dim=-2)), (self.force(message).float() * line).sum(dim=-2)
