@@ -35,7 +35,7 @@ def spy(model, function):
     return result, seen
 
 
-def same(a, b, atol=1e-2):  # the flow of random weights blows up the last digit of float32
+def same(a, b, atol=5e-2):  # the flow of random weights blows up the last digit of float32
     assert [m.z.tolist() for m in a] == [m.z.tolist() for m in b]
     for x, y in zip(a, b, strict=True):
         torch.testing.assert_close(x.pos, y.pos, atol=atol, rtol=0)

@@ -259,7 +259,8 @@ class AtomAutoregressor(Pretrained, nn.Module):
     def generate(self, num_samples: int, *, groups: Tensor | None = None, temperature: float = 1.0,
                  top_p: float = 1.0, num_steps: int = 24, solver: str = 'dpmpp', seed: int = 0,
                  batch_size: int | None = None, max_atoms: int | None = None, progress: bool = False) -> list[Data]:
-        r"""Writes molecules. Molecule :obj:`i` is a function of :obj:`(seed, i)`, whatever the batch size.
+        r"""Writes molecules. Molecule :obj:`i` is a function of :obj:`(seed, i)`, whatever the batch size (up to the
+        rounding of matrix products, which the flow can amplify to about 1e-3 Å).
 
         Args:
             num_samples (int): Number of molecules.
