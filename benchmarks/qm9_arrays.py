@@ -5,6 +5,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch_geometric.data import Batch
+
+from torch_geometric_inertial.datasets import QM9Sample
 
 FOLDER = Path(__file__).resolve().parents[2] / 'shared' / 'data' / 'qm9'
 
@@ -35,12 +38,22 @@ class Molecules(NamedTuple):
 
 
 def load(folder: Path = FOLDER) -> Molecules:
+    """All of QM9 from `qm9_geom.npz`, or the embedded sample, with a note, where there is no such file."""
+    if not (folder / 'qm9_geom.npz').is_file():
+        print(f"no 'qm9_geom.npz' in {folder}: the 10,000 molecules of the embedded sample instead of all of QM9")
+        return embedded()
     with np.load(folder / 'qm9_geom.npz') as file:
         arrays = {key: torch.from_numpy(file[key].astype(np.int64)) for key in
                   ('z', 'pos_1e5', 'ptr', 'bond_u', 'bond_v', 'bond_ptr', 'gdb_id')}
     first = torch.repeat_interleave(arrays['ptr'][:-1], arrays['bond_ptr'].diff())
     bonds = torch.stack([arrays['bond_u'], arrays['bond_v']]) + first
     return Molecules(arrays['z'], arrays['pos_1e5'].double() * 1e-5, arrays['ptr'], bonds, arrays['gdb_id'])
+
+
+def embedded() -> Molecules:
+    batch = Batch.from_data_list(list(QM9Sample()))
+    one_way = batch.edge_index[0] < batch.edge_index[1]
+    return Molecules(batch.z, batch.pos.double(), batch.ptr, batch.edge_index[:, one_way], batch.idx + 1)
 
 
 def machine(threads: int | None = None) -> str:
