@@ -125,6 +125,11 @@ def test_the_learning_rate_warms_up_and_anneals(net, waters, tmp_path):
     assert [line['lr'] for line in log_of(tmp_path)] == pytest.approx(expected)
 
 
+def test_without_warm_up_the_first_step_is_at_the_peak(net, waters, tmp_path):
+    fit(net(), waters, tmp_path, config(num_steps=1, warmup_steps=0))
+    assert log_of(tmp_path)[0]['lr'] == pytest.approx(0.05)
+
+
 def test_the_result_is_the_average_of_the_weights(net, waters, tmp_path):
     model, seen, averages = net(), [], []
 
@@ -297,6 +302,9 @@ def test_bfloat16_trains(script, tmp_path):
 @pytest.mark.parametrize('fields, message', [
     *[({name: 0}, rf"'{name}' must be at least 1 \(got 0\)")
       for name in ('num_steps', 'batch_size', 'accumulate', 'log_every', 'save_every')],
+    *[({name: -1}, rf"'{name}' must not be negative \(got -1\)")
+      for name in ('warmup_steps', 'evaluate_every', 'weight_decay', 'min_lr')],
+    (dict(max_norm=0.0), r"'max_norm' must be positive \(got 0.0\)"),
     (dict(lr=0.0), r"'lr' must be positive \(got 0.0\)"),
     (dict(lr=math.nan), r"'lr' must be positive \(got nan\)"),
     (dict(ema_decay=1.0), r"'ema_decay' must be in \[0, 1\) \(got 1.0\)"),

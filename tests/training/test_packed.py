@@ -39,9 +39,27 @@ def test_errors(z, pos, ptr, groups, message):
                         None if groups is None else torch.zeros(groups))
 
 
+def test_offsets_and_elements_that_are_not():
+    pos = torch.zeros(4, 3)
+    for ptr in ([1, 4], [0, 3, 2, 4]):
+        with pytest.raises(ValueError, match=r"'ptr' must start at 0 and not descend \(got \["):
+            PackedMolecules(torch.ones(4).long(), pos, torch.tensor(ptr))
+    for z in (0, -1, 119, 257):  # 257 would be hydrogen in eight bits
+        with pytest.raises(ValueError, match=r"'z' must be in 1 … 118 \(got "):
+            PackedMolecules(torch.tensor([1, 6, z, 8]), pos, torch.tensor([0, 4]))
+
+
 def test_nothing_to_pack():
     with pytest.raises(ValueError, match=r"'dataset' must hold at least one molecule \(got none\)"):
         PackedMolecules.from_dataset([])
+
+
+@pytest.mark.parametrize('missing', ['z', 'pos'])
+def test_a_molecule_that_lacks_something_is_named(missing):
+    items = molecules([3, 2])
+    del items[1][missing]
+    with pytest.raises(ValueError, match=r"molecule 1 needs atomic numbers 'z' and positions 'pos' \(got Data"):
+        PackedMolecules.from_dataset(items)
 
 
 @given(sizes=st.lists(st.integers(1, 6), min_size=1, max_size=8), data=st.data())

@@ -67,8 +67,12 @@ class FitConfig:
         for name in ('num_steps', 'batch_size', 'accumulate', 'log_every', 'save_every'):
             if getattr(self, name) < 1:
                 raise ValueError(f"'{name}' must be at least 1 (got {getattr(self, name)})")
-        if not self.lr > 0:
-            raise ValueError(f"'lr' must be positive (got {self.lr})")
+        for name in ('warmup_steps', 'evaluate_every', 'weight_decay', 'min_lr'):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"'{name}' must not be negative (got {getattr(self, name)})")
+        for name in ('lr', 'max_norm'):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"'{name}' must be positive (got {getattr(self, name)})")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"'ema_decay' must be in [0, 1) (got {self.ema_decay})")
         if self.precision not in ('float32', 'bfloat16'):
@@ -211,7 +215,7 @@ class Fit:
     def learning_rate(self) -> float:
         c = self.config
         cosine = 0.5 * (1 + math.cos(math.pi * min(self.share_done(), 1.0)))
-        return c.lr * min(1.0, (self.step + 1) / c.warmup_steps) * (c.min_lr + (1 - c.min_lr) * cosine)
+        return c.lr * min(1.0, (self.step + 1) / max(c.warmup_steps, 1)) * (c.min_lr + (1 - c.min_lr) * cosine)
 
     # What outlives the process ---------------------------------------------------------------------------------
 

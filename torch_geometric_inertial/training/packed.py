@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from torch_geometric_inertial.elements import SYMBOLS
+
 
 class PackedMolecules:
     r"""Molecules back to back in memory.
@@ -18,20 +20,31 @@ class PackedMolecules:
         groups (Tensor, optional): Conditions [M, G].
 
     Raises:
-        ValueError: If the shapes do not match.
+        ValueError: If the shapes do not match, the offsets descend, or an atomic number is not one.
     """
     def __init__(self, z: Tensor, pos: Tensor, ptr: Tensor, groups: Tensor | None = None):
         if pos.shape != (z.numel(), 3) or ptr.dim() != 1 or int(ptr[-1]) != z.numel():
             raise ValueError(f"expected 'z' [T], 'pos' [T, 3] and 'ptr' [M + 1] ending in T "
                              f"(got {tuple(z.shape)}, {tuple(pos.shape)}, {tuple(ptr.shape)})")
+        if int(ptr[0]) != 0 or bool((ptr.diff() < 0).any()):
+            raise ValueError(f"'ptr' must start at 0 and not descend (got {ptr.tolist()[:8]} …)")
+        if z.numel() and not 1 <= int(z.min()) <= int(z.max()) < len(SYMBOLS):
+            raise ValueError(f"'z' must be in 1 … {len(SYMBOLS) - 1} (got {int(z.min())} … {int(z.max())})")
         if groups is not None and groups.size(0) != ptr.numel() - 1:
             raise ValueError(f"'groups' must have a row a molecule, {ptr.numel() - 1} (got {groups.size(0)})")
         self.z, self.pos, self.ptr, self.groups = z.to(torch.uint8), pos.float(), ptr.long(), groups
 
     @classmethod
     def from_dataset(cls, dataset: Iterable[Data]) -> PackedMolecules:
-        r"""Reads each molecule of a PyG data set once, transforms included."""
+        r"""Reads each molecule of a PyG data set once, transforms included.
+
+        Raises:
+            ValueError: If there is no molecule, or one lacks :obj:`z` or :obj:`pos`.
+        """
         items = list(dataset)
+        for i, data in enumerate(items):
+            if data.get('z') is None or data.get('pos') is None:
+                raise ValueError(f"molecule {i} needs atomic numbers 'z' and positions 'pos' (got {data})")
         if not items:
             raise ValueError("'dataset' must hold at least one molecule (got none)")
         length = torch.tensor([data.z.numel() for data in items])
