@@ -105,7 +105,8 @@ def test_groups_of_the_wrong_shape():
       for name in ('max_atoms', 'channels', 'heads', 'type_layers', 'coord_layers', 'head_channels', 'head_layers',
                    'num_neighbours', 'num_landmarks', 'num_draws')],
     *[({name: -1}, rf"'{name}' must not be negative \(got -1\)")
-      for name in ('num_groups', 'environment_channels', 'valence_channels', 'coord_weight', 'context_noise')],
+      for name in ('num_groups', 'environment_channels', 'valence_channels', 'pair_channels', 'coord_weight',
+                   'context_noise')],
     *[({name: 0.0}, rf"'{name}' must be positive \(got 0.0\)") for name in ('sigma_data', 'noise_std')],
     *[({name: 1.0}, rf"'{name}' must be in \[0, 1\) \(got 1.0\)") for name in ('dropout', 'condition_dropout')],
     (dict(sigma_data=float('nan')), r"'sigma_data' must be positive \(got nan\)"),

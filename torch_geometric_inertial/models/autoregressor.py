@@ -257,7 +257,7 @@ class AtomAutoregressor(Pretrained, nn.Module):
 
     @torch.no_grad()
     def generate(self, num_samples: int, *, groups: Tensor | None = None, temperature: float = 1.0,
-                 top_p: float = 1.0, num_steps: int = 24, solver: str = 'dpmpp', seed: int = 0,
+                 top_p: float = 1.0, num_steps: int | None = None, solver: str = 'dpmpp', seed: int = 0,
                  batch_size: int | None = None, max_atoms: int | None = None, progress: bool = False) -> list[Data]:
         r"""Writes molecules. Molecule :obj:`i` is a function of :obj:`(seed, i)`, whatever the batch size (up to the
         rounding of matrix products, which the flow can amplify to about 1e-3 Å).
@@ -268,7 +268,7 @@ class AtomAutoregressor(Pretrained, nn.Module):
                 :obj:`None`.
             temperature (float): Of the types and parents; 0 takes the most likely. (default: :obj:`1.0`)
             top_p (float): Types are drawn from the smallest set of at least this probability. (default: :obj:`1.0`)
-            num_steps (int): Evaluations of the diffusion head an atom. (default: :obj:`24`)
+            num_steps (int, optional): Evaluations of the diffusion head an atom. (default: :obj:`24`)
             solver (str): :obj:`'dpmpp'` or :obj:`'heun'`. (default: :obj:`'dpmpp'`)
             seed (int): Seed. (default: :obj:`0`)
             batch_size (int, optional): Molecules at a time. (default: :obj:`512`)
@@ -283,6 +283,7 @@ class AtomAutoregressor(Pretrained, nn.Module):
         """
         max_atoms = self.max_atoms if max_atoms is None else max_atoms
         batch_size = 512 if batch_size is None else batch_size
+        num_steps = 24 if num_steps is None else num_steps
         for value, name in ((num_samples, 'num_samples'), (batch_size, 'batch_size'), (max_atoms, 'max_atoms')):
             if value < 1:
                 raise ValueError(f"'{name}' must be at least 1 (got {value})")
