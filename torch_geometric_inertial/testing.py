@@ -32,11 +32,11 @@ def random_motion(data: Data, generator: torch.Generator | int = 0, shift: float
         generator = torch.Generator().manual_seed(generator)
     turn = random_rotation(generator).to(data.pos)
     away = shift * torch.randn(3, generator=generator, dtype=torch.float64).to(data.pos)
-    label = torch.randperm(len(data.z), generator=generator)
+    label = torch.randperm(len(data.z), generator=generator).to(data.pos.device)
     out = data.clone()
     out.z, out.pos = data.z[label], data.pos[label] @ turn.T + away
     if data.get('edge_index') is not None:
-        out.edge_index = torch.empty_like(label).index_copy_(0, label, torch.arange(len(label)))[data.edge_index]
+        out.edge_index = label.argsort()[data.edge_index]
     return out
 
 
