@@ -128,7 +128,8 @@ class AtomAutoregressor(Pretrained, nn.Module):
         r"""Types [T], positions [T, 3] (float32) and offsets [B + 1] of a molecule or a batch, checked.
 
         Raises:
-            ValueError: On missing, misshapen, empty, non-finite or too long molecules and on unknown elements.
+            ValueError: On missing, misshapen, empty, non-finite or too long molecules, on unknown elements, and on
+                tensors of another device than the model's.
         """
         name = type(self).__name__
         z, pos, ptr = data.get('z'), data.get('pos'), data.get('ptr')
@@ -137,6 +138,11 @@ class AtomAutoregressor(Pretrained, nn.Module):
             raise ValueError(f"'{name}' needs '{missing}' in its input (got {data})")
         if z.dim() != 1 or pos.shape != (z.numel(), 3):
             raise ValueError(f"'z' must be [N] and 'pos' [N, 3] (got {tuple(z.shape)} and {tuple(pos.shape)})")
+        if z.is_floating_point():
+            raise ValueError(f"'z' must hold whole numbers (got {z.dtype})")
+        if not z.device == pos.device == self.radii.device:
+            raise ValueError(f"'z' and 'pos' must be on the model's device, {self.radii.device} "
+                             f"(got {z.device} and {pos.device})")
         ptr = torch.tensor([0, z.numel()], device=z.device) if ptr is None else ptr
         length = ptr.diff()
         if bool((length < 1).any()):
