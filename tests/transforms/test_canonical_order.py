@@ -1,7 +1,6 @@
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,6 +12,7 @@ from torch_geometric.transforms import Compose
 pytest.importorskip('rdkit')
 
 from torch_geometric_inertial.chem.bonds import distance_bonds
+from torch_geometric_inertial.datasets import QM9Sample
 from torch_geometric_inertial.testing import assert_invariant, degenerate_molecules, random_motion
 from torch_geometric_inertial.transforms import CanonicalOrder, InertialFrame
 
@@ -102,13 +102,10 @@ def test_a_second_time_changes_nothing():
     assert torch.equal(twice.perm, torch.arange(9)) and torch.equal(twice.edge_index, once.edge_index)
 
 
-def test_sample_of_qm9_is_invariant(shared_data):
+def test_sample_of_qm9_is_invariant():
     """The law on 2,000 molecules; `benchmarks/check_invariance.py` holds all of them to it."""
-    with np.load(shared_data / 'qm9' / 'qm9_geom.npz') as file:
-        ptr, z, pos = file['ptr'], file['z'], file['pos_1e5'] * 1e-5
-    choice = np.random.default_rng(0).choice(len(ptr) - 1, 2000, replace=False)
-    molecules = [Data(z=torch.from_numpy(z[ptr[m]:ptr[m + 1]]).long(), pos=torch.from_numpy(pos[ptr[m]:ptr[m + 1]]))
-                 for m in choice]
+    choice = torch.randperm(10_000, generator=torch.Generator().manual_seed(0))[:2000]
+    molecules = [Data(z=data.z, pos=data.pos.double()) for data in QM9Sample()[choice]]
     a = canonical()(Batch.from_data_list(molecules))
     b = canonical()(Batch.from_data_list([random_motion(m, k) for k, m in enumerate(molecules)]))
     assert torch.equal(a.z, b.z)
