@@ -172,7 +172,7 @@ class AtomAutoregressor(Pretrained, nn.Module):
         types, pos, ptr = self.tokenize(batch)
         atoms = Packing(ptr)
         dense_types, dense_pos = atoms.pad(types, self.stop), atoms.pad(pos)
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(pos.device.type, enabled=False):  # the target needs more than 8 bits
             radius = self.radii[dense_types]
             # [B, N]; without parents slot 0, as when writing
             parent = find_parents(dense_pos, radius) if self.placement.has_parent else torch.zeros_like(dense_types)

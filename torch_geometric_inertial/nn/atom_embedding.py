@@ -44,9 +44,12 @@ class AtomEmbedding(nn.Module):
     def forward(self, type: Tensor, index: Tensor, pos: Tensor, local: Tensor, parent_type: Tensor,
                 parent_index: Tensor) -> Tensor:
         r"""All inputs are per atom [T] or [T, 3]; returns tokens [T, C]."""
-        x = self.type_embedding(type) + self.index(index) + self.pos(torch.cat([pos, self.fourier(pos)], dim=-1))
+        x = self.type_embedding(type) + self.index(index)
+        with torch.autocast(pos.device.type, enabled=False):  # a coordinate needs more than 8 bits
+            x = x + self.pos(torch.cat([pos, self.fourier(pos)], dim=-1))
+            if self.has_parent:
+                x = x + self.local(torch.cat([local, self.fourier(local)], dim=-1))
         if self.has_parent:
-            x = x + self.local(torch.cat([local, self.fourier(local)], dim=-1))
             x = x + self.parent_type(parent_type) + self.parent_index(parent_index)
         return x
 

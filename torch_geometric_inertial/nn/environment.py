@@ -49,9 +49,11 @@ class EnvironmentReadout(nn.Module):
         offset = around.offset.float()
         atom = self.neighbour(memory)
         atom = atom + self.type_embedding(types).to(atom.dtype)
-        message = self.offset(self._encode(offset)) + atom[row.unsqueeze(-1), around.slots]  # [T, K, W]
+        with torch.autocast(offset.device.type, enabled=False):  # a coordinate needs more than 8 bits
+            centre = -(around.origin.unsqueeze(-2) @ around.axes).squeeze(-2).float()  # the frame's origin, from here
+            message, centre = self.offset(self._encode(offset)), self.origin(self._encode(centre))
+        message = message.to(atom.dtype) + atom[row.unsqueeze(-1), around.slots]  # [T, K, W]
         message = nn.functional.silu(message + self.query(query).unsqueeze(-2))
         message = nn.functional.silu(self.message(message))
-        centre = -(around.origin.unsqueeze(-2) @ around.axes).squeeze(-2).float()  # the frame's origin seen from here
         total = (message * around.valid.unsqueeze(-1)).sum(dim=-2)
-        return self.out(total) + self.origin(self._encode(centre))
+        return self.out(total) + centre

@@ -109,6 +109,10 @@ class GeoRoPEGeometry(nn.Module):
         return GeometryCache.empty(batch_size, capacity, num_features, like)
 
     def forward(self, pos: Tensor, ptr: Tensor, cache: GeometryCache | None = None) -> TokenGeometry:
+        with torch.autocast(pos.device.type, enabled=False):  # whitening cancels: in bfloat16 a kernel of 1 becomes 200
+            return self._forward(pos, ptr, cache)
+
+    def _forward(self, pos: Tensor, ptr: Tensor, cache: GeometryCache | None) -> TokenGeometry:
         packing = Packing(ptr)
         if packing.batch.numel() != pos.size(0):
             raise ValueError(f"'ptr' must end in T = {pos.size(0)} (got {packing.batch.numel()})")

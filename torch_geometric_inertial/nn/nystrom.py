@@ -108,8 +108,9 @@ class NystromFeatures(nn.Module):
     def forward(self, pos: Tensor) -> Tensor:
         landmarks, whitening = self.landmarks.to(pos.dtype), self.whitening.to(pos.dtype)
         square = (pos.unsqueeze(-2) - landmarks).square().sum(-1)  # [..., m]
-        return torch.stack([torch.exp(square / (-2 * width**2)) @ whitening[s]
-                            for s, width in enumerate(self.widths)], dim=-2)
+        with torch.autocast(pos.device.type, enabled=False):  # large terms cancel, 8 bits do not do
+            return torch.stack([torch.exp(square / (-2 * width**2)) @ whitening[s]
+                                for s, width in enumerate(self.widths)], dim=-2)
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(widths={self.widths}, num_landmarks={self.landmarks.size(0)})'

@@ -69,7 +69,8 @@ class ValenceReadout(nn.Module):
         order = pauling_bond_orders(pos, radius)
         placed = torch.arange(pos.size(1), device=pos.device) < count.unsqueeze(-1)  # [B, Q, N]
         seen = placed.to(order.dtype)
-        account = torch.stack([seen @ order, seen @ (order > 0).to(order.dtype)], dim=-1)  # valence, number of bonds
+        with torch.autocast(pos.device.type, enabled=False):
+            account = torch.stack([seen @ order, seen @ (order > 0).to(order.dtype)], dim=-1)  # valence, bonds
         account = torch.exp(-(account.unsqueeze(-1) - self.bins).square() * 4).flatten(-2)
         kind = self.type_embedding(types).unsqueeze(1)
         described = self.account(account)

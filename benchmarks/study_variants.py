@@ -1,6 +1,6 @@
 r"""Which form of InertialAR learns fastest: the same molecules, steps and size, one thing changed at a time.
 
-    python benchmarks/bench_variants.py --results benchmarks/results/variants.jsonl
+    python benchmarks/study_variants.py --results benchmarks/results/variants.jsonl
 
 Trains each variant of the `tiny` model on 9,000 molecules of the embedded sample (EDM training split of QM9), then
 writes 500 molecules and judges them with the EDM rules. `held-out` is the loss on the other 1,000 molecules; losses of
@@ -22,23 +22,28 @@ from torch_geometric_inertial.datasets import QM9Sample
 from torch_geometric_inertial.metrics import evaluate
 from torch_geometric_inertial.training import FitConfig, PackedMolecules, RandomPose, fit
 
+PLAIN = dict(valence_channels=0, pair_channels=0)
+ABSOLUTE = dict(coordinate_target='absolute', sigma_data=1.4)
 VARIANTS: dict[str, dict] = {
+    # where the next atom goes, relative to what
+    'plain local': dict(config=PLAIN),
+    'plain relative': dict(config=dict(coordinate_target='relative', **PLAIN)),
+    'plain absolute': dict(config=ABSOLUTE | PLAIN),
+    # what the network is told besides
     'local': {},
-    'relative': dict(config=dict(coordinate_target='relative')),
-    'absolute': dict(config=dict(coordinate_target='absolute', sigma_data=1.4)),
-    'local, clean context': dict(config=dict(context_noise=0.0)),
-    'local, context noise 0.05': dict(config=dict(context_noise=0.05)),
-    'local, order heavy_first': dict(config=dict(order='heavy_first')),
-    'local, no valence account': dict(config=dict(valence_channels=0)),
     'local, no pair field': dict(config=dict(pair_channels=0)),
+    'local, no valence account': dict(config=dict(valence_channels=0)),
     'local, no environment': dict(config=dict(environment_channels=0)),
+    'local, order heavy_first': dict(config=dict(order='heavy_first')),
     'local, noise N(-1.2, 1.2)': dict(config=dict(noise_mean=-1.2, noise_std=1.2)),
-    'local, rotations 10°': dict(augment=RandomPose(10.0)),
-    'absolute, random pose': dict(config=dict(coordinate_target='absolute', sigma_data=1.4),
-                                  augment=RandomPose(180.0, 1.0)),
-    'local, random pose': dict(augment=RandomPose(180.0, 1.0)),
-    'local, dropout 0.1': dict(config=dict(dropout=0.1)),
-    'local, weight decay 0.1': dict(fit=dict(weight_decay=0.1)),
+    # what a canonical frame needs
+    'plain local, clean context': dict(config=PLAIN | dict(context_noise=0.0)),
+    'plain local, context noise 0.05': dict(config=PLAIN | dict(context_noise=0.05)),
+    'plain local, rotations 10°': dict(config=PLAIN, augment=RandomPose(10.0)),
+    'plain local, random pose': dict(config=PLAIN, augment=RandomPose(180.0, 1.0)),
+    'plain absolute, random pose': dict(config=ABSOLUTE | PLAIN, augment=RandomPose(180.0, 1.0)),
+    'plain local, dropout 0.1': dict(config=PLAIN | dict(dropout=0.1)),
+    'plain local, weight decay 0.1': dict(config=PLAIN, fit=dict(weight_decay=0.1)),
 }
 
 
@@ -79,8 +84,9 @@ def run(name: str, args: argparse.Namespace, config: dict | None = None, augment
                         precision='bfloat16' if bfloat16 else 'float32', **kwargs.get('fit', {}))
         model = fit(model, PackedMolecules(train.z, train.pos, train.ptr), folder, how, augment=augment)
     minutes = (time.monotonic() - start) / 60
+    device = next(model.parameters()).device
     with torch.no_grad():
-        loss = model(held_out, torch.Generator().manual_seed(0))
+        loss = model(held_out.to(device), torch.Generator(device).manual_seed(0))
     report = evaluate(model.generate(args.num_samples, seed=args.seed))
     shares = ('atom_stability', 'molecule_stability', 'validity', 'connected', 'valid_and_connected',
               'valid_and_unique')
