@@ -45,7 +45,7 @@ def test_a_batch_is_its_molecules_and_no_bond_leaves_one(monkeypatch):
         parts.append(bonds_of(m) + first)
         first += len(m.z)
     assert torch.equal(bonds_of(*molecules), torch.cat(parts, 1))
-    monkeypatch.setattr('torch_geometric_inertial.chem.bonds._CHUNK', 7)
+    monkeypatch.setattr('torch_geometric_inertial.chem.pairs._PAIRS_AT_ONCE', 7)
     assert torch.equal(bonds_of(*molecules), torch.cat(parts, 1))
 
 

@@ -142,6 +142,8 @@ Z, POS = torch.tensor([1, 8]), torch.tensor([[0., 0, 0], [1, 0, 0]])
     (Data(pos=POS, z=Z[:1]), r"'z' must hold one atomic number for each of the 2 positions"),
     (Data(pos=POS * float('nan'), z=Z), "'pos' must be finite"),
     (Data(pos=POS * 0.1, z=Z), r'must be at least 0.4 Å apart \(got 0.1 Å between atom 0, H, and atom 1, O\)'),
+    (Data(pos=POS * 0.1, z=Z, edge_index=torch.tensor([[0, 1], [1, 0]])),
+     r'must be at least 0.4 Å apart \(got 0.1 Å between atom 0, H, and atom 1, O\)'),
     (Data(pos=POS, z=torch.tensor([0, 8])), r"'z' must lie between 1 and 118 \(got 0 at atom 0\)"),
     (Data(pos=POS, z=Z, edge_index=torch.tensor([[0], [2]])), "'edge_index' must connect atoms of the same molecule"),
 ])

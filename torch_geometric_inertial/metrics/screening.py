@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
-from torch_geometric_inertial.chem.bond_tables import COINCIDENT, close_pairs
+from torch_geometric_inertial.chem.pairs import COINCIDENT, close_pairs
 from torch_geometric_inertial.elements import SYMBOLS
 
 Molecules: TypeAlias = Iterable[Data | None] | Batch

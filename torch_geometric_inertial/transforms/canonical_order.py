@@ -7,6 +7,7 @@ from torch_geometric.transforms import BaseTransform
 
 from torch_geometric_inertial.chem.bonds import distance_bonds
 from torch_geometric_inertial.chem.order import ORDERS, canonical_order
+from torch_geometric_inertial.chem.pairs import check_apart
 from torch_geometric_inertial.frames import inertial_frames, to_frame
 from torch_geometric_inertial.transforms.inertial_frame import positions_of, ptr_of, set_node_level
 
@@ -49,6 +50,8 @@ class CanonicalOrder(BaseTransform):
         bonds = data.get('edge_index')
         if bonds is None:
             bonds = distance_bonds(pos, z, ptr)
+        else:
+            check_apart(pos, z, ptr.to(pos.device))
         return _permute(data, canonical_order(z, pos, ptr, bonds, self.order), ptr)
 
     def __repr__(self) -> str:
