@@ -120,7 +120,7 @@ class InertialARConfig:
 
 PRESETS = {
     'tiny': InertialARConfig(channels=128, heads=4, type_layers=3, coord_layers=1, head_channels=128, head_layers=3,
-                             environment_channels=64),
+                             environment_channels=64, pair_channels=0),
     'small': InertialARConfig(),
     'base': InertialARConfig(channels=512, heads=8, type_layers=6, coord_layers=4, head_channels=512, head_layers=6,
                              environment_channels=256),

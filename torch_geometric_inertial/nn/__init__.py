@@ -1,16 +1,25 @@
+r"""Layers: attention that knows where atoms are, and the parts of the generators."""
+from .atom_embedding import AtomEmbedding
 from .diffusion_head import DiffusionHead
+from .environment import EnvironmentReadout
 from .fourier import FourierFeatures
 from .geo_rope_attention import GeoRoPEAttention
 from .nystrom import NystromFeatures
+from .pair_field import PairField
 from .placement import Placement
 from .transformer_block import CausalStack, TransformerBlock
+from .valence import ValenceReadout
 
 __all__ = [
+    'AtomEmbedding',
     'CausalStack',
     'DiffusionHead',
+    'EnvironmentReadout',
     'FourierFeatures',
     'GeoRoPEAttention',
     'NystromFeatures',
+    'PairField',
     'Placement',
     'TransformerBlock',
+    'ValenceReadout',
 ]
