@@ -16,6 +16,7 @@ def write_atomically(path: str | Path, write: Callable[[Path], Any]) -> Path:
         write(temporary)
         with open(temporary, 'rb') as file:
             os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # some writers leave their files to themselves
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,0 +1,47 @@
+"""The weights that come with the package."""
+from pathlib import Path
+
+import pytest
+import torch
+from torch_geometric.data import Data
+from torch_geometric.transforms import Compose
+
+import torch_geometric_inertial
+from torch_geometric_inertial import CanonicalOrder, InertialAR, InertialFrame
+from torch_geometric_inertial.datasets import QM9Sample
+from torch_geometric_inertial.metrics import stability
+from torch_geometric_inertial.training import PackedMolecules
+
+FOLDER = Path(torch_geometric_inertial.__file__).parent / 'weights' / 'qm9'
+
+
+@pytest.fixture(scope='module')
+def model() -> InertialAR:
+    return InertialAR.from_pretrained('qm9')
+
+
+def test_they_are_small_and_have_a_card():
+    assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 20e6
+    card = (FOLDER / 'README.md').read_text()
+    assert 'QM9' in card and 'CC0' in card and 'check_weights.py' in card
+
+
+def test_they_write_molecules_that_are_mostly_stable(model):
+    molecules = model.generate(100, seed=0)
+    assert all(data.pos.isfinite().all() for data in molecules)
+    assert {z for data in molecules for z in data.z.tolist()} <= {1, 6, 7, 8}
+    assert stability(molecules).atom_share > 0.8  # real QM9: 0.994
+
+
+def test_elements_of_real_molecules_are_likelier_than_those_of_shuffled_ones(model):
+    pytest.importorskip('rdkit')
+    canonical = Compose([InertialFrame(), CanonicalOrder()])
+    real = [canonical(data) for data in QM9Sample()[:50]]
+    shuffled = []
+    for i, data in enumerate(real):
+        perm = torch.randperm(data.num_nodes, generator=torch.Generator().manual_seed(i))
+        shuffled.append(Data(z=data.z[perm], pos=data.pos[perm]))
+    with torch.no_grad():
+        a, b = (float(model(PackedMolecules.from_dataset(molecules).batch(torch.arange(50))).type)
+                for molecules in (real, shuffled))
+    assert a < 0.5 * b
