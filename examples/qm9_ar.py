@@ -67,7 +67,7 @@ def train(molecules: PackedMolecules, held_out: PackedMolecules, args: argparse.
     bfloat16 = torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported()
     config = FitConfig(num_steps=1_000_000, max_minutes=args.max_minutes, batch_size=args.batch_size, lr=args.lr,
                        precision='bfloat16' if bfloat16 else 'float32', evaluate_every=500, seed=args.seed)
-    # without random poses the model learns its molecules by their coordinates and writes a third fewer stable ones
+    # without random poses the model learns its molecules by their coordinates and writes a fifth fewer stable ones
     pose = RandomPose(degrees=30.0, shift=0.5)
     model = fit(model, molecules, args.out / 'training', config, augment=pose, evaluate=judge, progress=True)
     model.save_pretrained(args.out / 'model', training=dict(molecules=len(molecules), minutes=args.max_minutes))
