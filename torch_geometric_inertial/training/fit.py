@@ -135,7 +135,8 @@ class Fit:
 
     def run(self, progress: bool) -> nn.Module:
         self.resume()
-        bar = tqdm(total=self.config.num_steps, initial=self.step, unit='step', smoothing=0.05,
+        total = self.config.num_steps if self.config.max_minutes is None else None  # time ends it, not steps
+        bar = tqdm(total=total, initial=self.step, unit='step', smoothing=0.05,
                    disable=not progress or self.world.rank > 0)
         start = time.monotonic() - self.seconds
         losses: list[Tensor] = []
