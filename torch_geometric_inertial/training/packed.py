@@ -2,6 +2,7 @@ r"""A training set as flat columns, so that a batch is one indexing operation.""
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -72,4 +73,4 @@ class PackedMolecules:
 
     def to_data_list(self) -> list[Data]:
         r"""Each molecule as a :class:`~torch_geometric.data.Data` of its own."""
-        return [Data(z=self.z[a:b].long(), pos=self.pos[a:b]) for a, b in zip(self.ptr, self.ptr[1:], strict=False)]
+        return [Data(z=self.z[a:b].long(), pos=self.pos[a:b]) for a, b in pairwise(self.ptr.tolist())]
