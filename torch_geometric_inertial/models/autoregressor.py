@@ -14,11 +14,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
-from tqdm import tqdm
 
 from torch_geometric_inertial.elements import COVALENT_RADII, SYMBOLS
 from torch_geometric_inertial.models.pretrained import Pretrained
-from torch_geometric_inertial.models.writing import WritingState, draw, draw_numbers
+from torch_geometric_inertial.models.writing import AtomWriter
 from torch_geometric_inertial.nn.diffusion_head import DiffusionHead
 from torch_geometric_inertial.nn.environment import EnvironmentReadout
 from torch_geometric_inertial.nn.geo_rope_attention import GeoRoPEGeometry
@@ -68,8 +67,9 @@ class Parts(NamedTuple):
     pair_channels: int
 
 
-class AtomAutoregressor(Pretrained, nn.Module):
-    r"""Writes molecules atom by atom. Subclasses choose the :class:`Parts`; everything else is here.
+class AtomAutoregressor(Pretrained, AtomWriter):
+    r"""Reads and writes molecules atom by atom. Subclasses choose the :class:`Parts`; the reading is here, the writing
+    in :class:`~torch_geometric_inertial.models.writing.AtomWriter`.
 
     Args:
         parts (Parts): See there.
@@ -115,13 +115,6 @@ class AtomAutoregressor(Pretrained, nn.Module):
     @property
     def coord_geometry(self) -> GeoRoPEGeometry:
         return self.type_geometry if self.own_coord_geometry is None else self.own_coord_geometry
-
-    @property
-    def stop(self) -> int:
-        r"""The type that ends a molecule."""
-        return len(self.elements)
-
-    # Reading -----------------------------------------------------------------------------------------------------
 
     def tokenize(self, data: Data) -> tuple[Tensor, Tensor, Tensor]:
         r"""Types [T], positions [T, 3] (float32) and offsets [B + 1] of a molecule or a batch, checked.
@@ -257,118 +250,3 @@ class AtomAutoregressor(Pretrained, nn.Module):
         if self.environment is not None:
             cond = cond + self.environment(query, memory, types, row, around)
         return cond
-
-    # Writing -----------------------------------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def generate(self, num_samples: int, *, groups: Tensor | None = None, temperature: float = 1.0,
-                 top_p: float = 1.0, num_steps: int | None = None, solver: str = 'dpmpp', seed: int = 0,
-                 batch_size: int | None = None, max_atoms: int | None = None, progress: bool = False) -> list[Data]:
-        r"""Writes molecules. Molecule :obj:`i` is a function of :obj:`(seed, i)`, whatever the batch size (up to the
-        rounding of matrix products, which the flow can amplify to about 1e-3 Å).
-
-        Args:
-            num_samples (int): Number of molecules.
-            groups (Tensor, optional): Wanted groups, 0/1, [G] for all or [num_samples, G]; unconditional if
-                :obj:`None`.
-            temperature (float): Of the types and parents; 0 takes the most likely. (default: :obj:`1.0`)
-            top_p (float): Types are drawn from the smallest set of at least this probability. (default: :obj:`1.0`)
-            num_steps (int, optional): Evaluations of the diffusion head an atom. (default: :obj:`24`)
-            solver (str): :obj:`'dpmpp'` or :obj:`'heun'`. (default: :obj:`'dpmpp'`)
-            seed (int): Seed. (default: :obj:`0`)
-            batch_size (int, optional): Molecules at a time. (default: :obj:`512`)
-            max_atoms (int, optional): Molecules that reach it are returned as they are, :obj:`finished=False`.
-            progress (bool): Whether to show a progress bar.
-
-        Returns:
-            list: :class:`~torch_geometric.data.Data` with :obj:`z` [N], :obj:`pos` [N, 3] (Å) and :obj:`finished`.
-
-        Raises:
-            ValueError: On arguments out of range.
-        """
-        max_atoms = self.max_atoms if max_atoms is None else max_atoms
-        batch_size = 512 if batch_size is None else batch_size
-        num_steps = 24 if num_steps is None else num_steps
-        for value, name in ((num_samples, 'num_samples'), (batch_size, 'batch_size'), (max_atoms, 'max_atoms')):
-            if value < 1:
-                raise ValueError(f"'{name}' must be at least 1 (got {value})")
-        if max_atoms > self.max_atoms:
-            raise ValueError(f"'max_atoms' must be at most {self.max_atoms}, the model's own (got {max_atoms})")
-        if temperature < 0:
-            raise ValueError(f"'temperature' must not be negative (got {temperature})")
-        if not 0 < top_p <= 1:
-            raise ValueError(f"'top_p' must be in (0, 1] (got {top_p})")
-        if groups is not None:
-            if groups.dim() not in (1, 2) or (groups.dim() == 2 and groups.size(0) not in (1, num_samples)):
-                raise ValueError(f"'groups' must be [G] or [{num_samples}, G] (got {tuple(groups.shape)})")
-            groups = groups.to(self.radii.device).expand(num_samples, -1)
-        was_training = self.training
-        self.eval()
-        molecules: list[Data] = []
-        try:
-            with tqdm(total=num_samples, unit='mol', disable=not progress) as bar:
-                for start in range(0, num_samples, batch_size):
-                    index = range(start, min(start + batch_size, num_samples))
-                    chunk = None if groups is None else groups[start:index.stop]
-                    molecules += self._write(index, chunk, temperature, top_p, num_steps, solver, seed, max_atoms)
-                    bar.update(len(index))
-        finally:
-            self.train(was_training)
-        return molecules
-
-    def _write(self, index: range, groups: Tensor | None, temperature: float, top_p: float, num_steps: int,
-               solver: str, seed: int, max_atoms: int) -> list[Data]:
-        device = self.radii.device
-        chance, noise = (x.to(device) for x in draw_numbers(seed, index, self.max_atoms))
-        state = WritingState.empty(self, len(index), max_atoms)
-        token, token_pos = self.condition(groups, len(index)), torch.zeros(len(index), 3, device=device)
-        out: dict[int, Data] = {}
-
-        def finish(r: int, length: int, finished: bool) -> None:
-            z = torch.tensor(self.elements)[state.types[r, :length].cpu()]
-            out[int(state.row[r])] = Data(z=z, pos=state.pos[r, :length].cpu(), finished=finished)
-
-        for t in range(max_atoms + 1):
-            h = state.advance(self.type_stack, self.type_geometry, token, token_pos, 'type')
-            accounts = None
-            if self.valence is not None:
-                count = torch.full((state.types.size(0), 1), t, device=device)
-                accounts = self.valence(state.pos, self.radii[state.types], state.types, count)  # [R, 1, N, W]
-                h = h + self.valence.to_token(accounts.sum(dim=(1, 2)))
-            logits = self.type_head(h).float()
-            if t == 0:
-                logits[:, self.stop] = -torch.inf  # a molecule has an atom
-            types = draw(logits, chance[:, t, 0], temperature, top_p)
-            stopped = types == self.stop
-            if bool(stopped.any()) or t == max_atoms:
-                for r in range(types.numel()):
-                    if stopped[r] or t == max_atoms:
-                        finish(r, t, bool(stopped[r]))
-                keep = (~stopped).nonzero().flatten()
-                if t == max_atoms or keep.numel() == 0:
-                    break
-                state.keep(keep)
-                chance, noise, h, types = chance[keep], noise[keep], h[keep], types[keep]
-                accounts = None if accounts is None else accounts[keep]
-                token, token_pos = token[keep], token_pos[keep]
-            z = state.advance(self.coord_stack, self.coord_geometry,
-                              h + self.embedding.next_type(types) + self._skip(token), token_pos, 'coord')
-            if t > 0:
-                state.memory[:, t - 1] = z
-            row = torch.arange(types.numel(), device=device)
-            count, parent = torch.full_like(row, t), torch.zeros_like(row)
-            logits = self._parent_logits(z.unsqueeze(1), state.memory, count.unsqueeze(1), accounts)
-            if logits is not None:
-                parent = draw(logits[:, 0], chance[:, t, 1], temperature, 1.0)
-            around = self.placement(state.pos, self.radii[state.types], parent.unsqueeze(1), count.unsqueeze(1))
-            around = around.map(lambda x: x.squeeze(1))
-            cond = self._place_condition(z, state.memory, state.types, row, parent, count, around,
-                                         None if accounts is None else accounts.squeeze(1))
-            pairs = None
-            if self.pair_keys is not None:
-                pairs = self.pair_keys(z, state.memory, state.types, row, parent, count, around)
-            local = self.head.sample(cond, noise[:, t], num_steps, solver, pairs=pairs)
-            token_pos = around.to_global(local)
-            state.types[:, t], state.pos[:, t] = types, token_pos
-            token = self.embedding(types, count, token_pos, local, state.types[row, parent], parent)
-        return [out[i] for i in range(len(index))]
