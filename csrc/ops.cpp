@@ -4,6 +4,19 @@
 
 STABLE_TORCH_LIBRARY(inertial, m) {
   m.def("segment_sum(Tensor src, Tensor ptr) -> Tensor");
+
+  // One of phi [T, M] and gram [T, S, L] is given, or neither where S = 0. The score of query i and key j reads
+  // gram[key j, s, place of i in the sequence]. The gradient "dphi" is that of phi or of gram; dphi and dpos are
+  // empty [0] unless they are needed.
+  m.def("georope_attention(Tensor q, Tensor k, Tensor v, Tensor pos, Tensor? phi, Tensor gain, Tensor scale_ptr, "
+        "Tensor freqs, Tensor ptr, bool causal, Tensor? gram=None) -> (Tensor out, Tensor lse)");
+  m.def("georope_attention_backward(Tensor grad_out, Tensor? grad_lse, Tensor q, Tensor k, Tensor v, Tensor pos, "
+        "Tensor? phi, Tensor gain, Tensor scale_ptr, Tensor freqs, Tensor ptr, Tensor out, Tensor lse, bool causal, "
+        "Tensor? gram, bool needs_phi, bool needs_pos) "
+        "-> (Tensor dq, Tensor dk, Tensor dv, Tensor dphi, Tensor dgain, Tensor dpos)");
+  // gram[t, s, j] = phi_s(t) . phi_s(token j of the sequence of t), zero beyond its end; L = max_length.
+  m.def("georope_gram(Tensor phi, Tensor scale_ptr, Tensor ptr, SymInt max_length) -> Tensor");
+  m.def("georope_gram_backward(Tensor grad_gram, Tensor phi, Tensor scale_ptr, Tensor ptr) -> Tensor");
 }
 
 PyMODINIT_FUNC PyInit__C() {
