@@ -92,7 +92,8 @@ def test_float32_is_the_op_as_well():
     torch.testing.assert_close(layer(x, pos, ptr), reference(layer, x, pos, ptr), atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize('variant', [dict(), dict(exact=True), dict(fusion='heads'), dict(qk_norm=True)], ids=str)
+@pytest.mark.parametrize('variant', [dict(), dict(exact=True), dict(fusion='heads'), dict(qk_norm=True),
+                                     dict(qk_norm=True, norm='layer')], ids=str)
 @given(length=lengths, seed=st.integers(0, 1000), data=st.data())
 def test_a_token_changes_nothing_before_it_nor_in_other_sequences(variant, length, seed, data):
     layer, (x, pos, ptr) = attention(**variant), tokens(length, seed=seed)
@@ -150,7 +151,8 @@ def decode(layer, x, pos, ptr, parts, capacity=None):
     return out
 
 
-@pytest.mark.parametrize('variant', [dict(), dict(exact=True), dict(fusion='heads'), dict(qk_norm=True)], ids=str)
+@pytest.mark.parametrize('variant', [dict(), dict(exact=True), dict(fusion='heads'), dict(qk_norm=True),
+                                     dict(qk_norm=True, norm='layer')], ids=str)
 @pytest.mark.parametrize('dtype, atol', [(torch.float32, 1e-5), (torch.float64, 1e-10)])
 def test_decoding_token_by_token_is_the_full_pass(variant, dtype, atol):
     length = [6, 6, 6]
@@ -178,7 +180,8 @@ def test_rows_of_a_cache_can_be_dropped():
     torch.testing.assert_close(out.view(2, 2, -1), full[rows, 2:], **CLOSE)
 
 
-@pytest.mark.parametrize('variant', [dict(), dict(exact=True), dict(fusion='heads'), dict(qk_norm=True)], ids=str)
+@pytest.mark.parametrize('variant', [dict(), dict(exact=True), dict(fusion='heads'), dict(qk_norm=True),
+                                     dict(qk_norm=True, norm='layer')], ids=str)
 def test_gradients(variant):
     layer, (x, pos, ptr) = attention(12, 2, num_landmarks=3, **variant), tokens([2, 1], 12)
     parameters = list(layer.parameters())

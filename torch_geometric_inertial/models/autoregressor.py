@@ -22,7 +22,7 @@ from torch_geometric_inertial.nn.diffusion_head import DiffusionHead
 from torch_geometric_inertial.nn.environment import EnvironmentReadout
 from torch_geometric_inertial.nn.geo_rope_attention import GeoRoPEGeometry
 from torch_geometric_inertial.nn.packing import Packing
-from torch_geometric_inertial.nn.pair_field import PairKeys
+from torch_geometric_inertial.nn.pair_field import PairKeys, Pairs
 from torch_geometric_inertial.nn.placement import Neighbourhood, Placement, find_parents, gather_slots
 from torch_geometric_inertial.nn.transformer_block import CausalStack
 from torch_geometric_inertial.nn.valence import ValenceReadout
@@ -49,6 +49,9 @@ class Parts(NamedTuple):
         coord_stack (CausalStack): From the type of the next atom to the condition of its place.
         placement (Placement): The coordinate system of the next atom.
         head (DiffusionHead): The density of its coordinates there.
+        skip (bool): Whether the second stack sees the input tokens beside the output of the first.
+        stop_place (bool): Whether the head also learns to put the stop token at the origin (released Quetzal); for
+            absolute coordinates.
         environment_channels (int): Width of :class:`EnvironmentReadout`; 0 for none.
         valence_channels (int): Width of :class:`ValenceReadout`; 0 for none.
         pair_channels (int): Width of the :class:`PairKeys` that the head's network takes; 0 for none.
@@ -62,9 +65,40 @@ class Parts(NamedTuple):
     coord_stack: CausalStack
     placement: Placement
     head: DiffusionHead
+    skip: bool
+    stop_place: bool
     environment_channels: int
     valence_channels: int
     pair_channels: int
+
+
+class Reading(NamedTuple):
+    r"""What the model thinks of a batch, each atom told of the true atoms before it: T atoms of B molecules.
+
+    Attributes:
+        ptr (Tensor): Offsets of the atoms [B + 1].
+        token_ptr (Tensor): Offsets of the tokens [B + 1]; a molecule has one more, for the stop.
+        next_type (Tensor): The type that each token should foretell [T + B].
+        type_logits (Tensor): Its logits [T + B, V].
+        parent (Tensor): The parent's slot of each atom [T].
+        parent_logits (Tensor, optional): Its logits [T, N]; :obj:`None` without parents.
+        has_parent (Tensor): False for the first atom of a molecule [T].
+        local (Tensor): Each atom's coordinates in its placement [T, 3].
+        cond (Tensor): Condition of its density there [T, C].
+        pairs (Pairs, optional): The atoms around, for a head that looks at them.
+        end (Tensor): Vectors of the last tokens, which foretell the stop [B, C].
+    """
+    ptr: Tensor
+    token_ptr: Tensor
+    next_type: Tensor
+    type_logits: Tensor
+    parent: Tensor
+    parent_logits: Tensor | None
+    has_parent: Tensor
+    local: Tensor
+    cond: Tensor
+    pairs: Pairs | None
+    end: Tensor
 
 
 class AtomAutoregressor(Pretrained, AtomWriter):
@@ -96,6 +130,7 @@ class AtomAutoregressor(Pretrained, AtomWriter):
         shared = parts.coord_geometry is parts.type_geometry
         self.own_coord_geometry = None if shared else parts.coord_geometry  # a shared one is stored once
         self.placement, self.head = parts.placement, parts.head
+        self.skip, self.stop_place = parts.skip, parts.stop_place
         if self.placement.has_parent:
             self.parent_query = nn.Linear(channels, channels, bias=False)
             self.parent_key = nn.Linear(channels, channels, bias=False)
@@ -154,13 +189,28 @@ class AtomAutoregressor(Pretrained, AtomWriter):
         return types, pos.float(), ptr
 
     def forward(self, batch: Data, generator: torch.Generator | None = None) -> LossTerms:
-        r"""The training loss of a PyG :obj:`Batch` of molecules in canonical frame and order.
+        r"""The training loss of a PyG :obj:`Batch` of molecules in the model's frame and order.
 
         Args:
             batch (Batch): :obj:`z` [T], :obj:`pos` [T, 3] in Å, :obj:`ptr`; :obj:`groups` [B, G] where the model has
                 them.
             generator (torch.Generator, optional): Source of the noise.
         """
+        seen = self.read(batch, generator)
+        type_loss = nn.functional.cross_entropy(seen.type_logits, seen.next_type)
+        parent_loss = type_loss.new_zeros(())
+        if seen.parent_logits is not None and bool(seen.has_parent.any()):
+            parent_loss = nn.functional.cross_entropy(seen.parent_logits[seen.has_parent],
+                                                      seen.parent[seen.has_parent])
+        local, cond = seen.local, seen.cond
+        if self.stop_place:
+            local = torch.cat([local, local.new_zeros(seen.end.size(0), 3)])
+            cond = torch.cat([cond, seen.end])
+        coord_loss = self.head.loss(local, cond, self.num_draws, generator, seen.pairs).mean()
+        return LossTerms(type_loss + parent_loss + self.coord_weight * coord_loss, type_loss, parent_loss, coord_loss)
+
+    def read(self, batch: Data, generator: torch.Generator | None = None) -> Reading:
+        r"""One pass over whole molecules, teacher-forced; see :meth:`forward`."""
         types, pos, ptr = self.tokenize(batch)
         atoms = Packing(ptr)
         dense_types, dense_pos = atoms.pad(types, self.stop), atoms.pad(pos)
@@ -192,37 +242,31 @@ class AtomAutoregressor(Pretrained, AtomWriter):
             accounts = self.valence(atoms.pad(seen_pos), radius, dense_types, before)  # [B, N + 1, N, W]
             h = h + self.valence.to_token(Packing(token_ptr).unpad(accounts.sum(dim=2)))
             accounts = accounts[:, :-1]
-        type_loss = nn.functional.cross_entropy(self.type_head(h).float(), next_types)
         z = self.coord_stack(h + self.embedding.next_type(next_types) + self._skip(x), token_pos, token_ptr,
                              self.coord_geometry(token_pos, token_ptr))
 
-        query = atoms.pad(z[at - 1])  # [B, N, C]: the token before atom t places it; the stop token places nothing
+        query = z[at - 1]  # the token before atom t places it; the last token places nothing
         memory = atoms.pad(z[at])
-        logits = self._parent_logits(query, memory, count, accounts)
-        parent_loss = pos.new_zeros(())
-        if logits is not None:
-            placed = atoms.slot > 0
-            parent_loss = nn.functional.cross_entropy(atoms.unpad(logits)[placed], parent_flat[placed])
-            if not bool(placed.any()):
-                parent_loss = pos.new_zeros(())
+        parent_logits = self._parent_logits(atoms.pad(query), memory, count, accounts)
         around = around.map(atoms.unpad)
         around = around._replace(offset=self._blur(around.offset, generator))
-        cond = self._place_condition(z[at - 1], memory, dense_types, atoms.batch, parent_flat, atoms.slot, around,
+        cond = self._place_condition(query, memory, dense_types, atoms.batch, parent_flat, atoms.slot, around,
                                      None if accounts is None else atoms.unpad(accounts))
         pairs = None
         if self.pair_keys is not None:
-            pairs = self.pair_keys(z[at - 1], memory, dense_types, atoms.batch, parent_flat, atoms.slot, around)
-        coord_loss = self.head.loss(local, cond, self.num_draws, generator, pairs).mean()
-        return LossTerms(type_loss + parent_loss + self.coord_weight * coord_loss, type_loss, parent_loss, coord_loss)
+            pairs = self.pair_keys(query, memory, dense_types, atoms.batch, parent_flat, atoms.slot, around)
+        return Reading(ptr, token_ptr, next_types, self.type_head(h).float(), parent_flat,
+                       None if parent_logits is None else atoms.unpad(parent_logits), atoms.slot > 0, local, cond,
+                       pairs, z[token_ptr[1:] - 1])
 
     def _blur(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         if not self.training or self.context_noise == 0:
             return x
         return x + self.context_noise * torch.randn(x.shape, generator=generator, device=x.device)
 
-    def _skip(self, x: Tensor) -> Tensor:
-        r"""The input tokens, detached, as the second stack sees them (InertialAR, released code)."""
-        return x.detach()
+    def _skip(self, x: Tensor) -> Tensor | float:
+        r"""The input tokens, detached, as the second stack of InertialAR sees them (released code)."""
+        return x.detach() if self.skip else 0.0
 
     def _parent_logits(self, query: Tensor, memory: Tensor, count: Tensor, accounts: Tensor | None) -> Tensor | None:
         r"""[B, Q, N] over the placed atoms; the first atom of a molecule, which has none, is given slot 0."""

@@ -211,6 +211,8 @@ class InertialAR(AtomAutoregressor):
                 head=DiffusionHead(c.head_channels, c.channels, c.head_layers, sigma_data=c.sigma_data,
                                    noise_mean=c.noise_mean, noise_std=c.noise_std,
                                    shared_modulation=not c.released_head, pair_channels=pair_channels, **head),
+                skip=True,
+                stop_place=False,
                 environment_channels=c.environment_channels if placement.has_parent else 0,
                 valence_channels=c.valence_channels,
                 pair_channels=pair_channels,

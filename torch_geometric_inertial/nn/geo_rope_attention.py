@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from torch_geometric_inertial.nn.norm import make_norm
 from torch_geometric_inertial.nn.nystrom import NystromFeatures, gaussian_kernel
 from torch_geometric_inertial.nn.packing import Packing
 from torch_geometric_inertial.nn.rotary import rotary_frequencies, rotary_phases, rotate
@@ -152,7 +153,8 @@ class GeoRoPEAttention(nn.Module):
         exact (bool): Use the Gaussian kernel itself instead of its Nyström features. (default: :obj:`False`)
         causal (bool): Whether token i sees j ≤ i alone. (default: :obj:`True`)
         dropout (float): Dropout of attention weights in training. (default: :obj:`0.0`)
-        qk_norm (bool): RMS-normalise queries and keys. (default: :obj:`False`)
+        qk_norm (bool): Normalise queries and keys. (default: :obj:`False`)
+        norm (str): How, see :func:`~torch_geometric_inertial.nn.norm.make_norm`. (default: :obj:`'rms'`)
         geometry (GeoRoPEGeometry, optional): Shared by the layers of one model; an own one if :obj:`None`.
         **kwargs: Of :class:`~torch_geometric_inertial.nn.NystromFeatures`.
 
@@ -164,7 +166,8 @@ class GeoRoPEAttention(nn.Module):
         ValueError: If :obj:`channels` does not divide, :obj:`fusion` is unknown, or shapes do not match.
     """
     def __init__(self, channels: int, heads: int, *, fusion: str = 'score', exact: bool = False, causal: bool = True,
-                 dropout: float = 0.0, qk_norm: bool = False, geometry: GeoRoPEGeometry | None = None, **kwargs):
+                 dropout: float = 0.0, qk_norm: bool = False, norm: str = 'rms',
+                 geometry: GeoRoPEGeometry | None = None, **kwargs):
         super().__init__()
         if heads < 1 or channels % (2 * heads) != 0:
             raise ValueError(f"'channels' must be a multiple of 2 * heads = {2 * heads} (got {channels})")
@@ -184,7 +187,7 @@ class GeoRoPEAttention(nn.Module):
         self.qkv = nn.Linear(projected, 3 * projected, bias=False)
         self.out = nn.Linear(channels, channels, bias=False)
         self.q_norm, self.k_norm = (
-            nn.RMSNorm(channels // heads, eps=1e-5) if qk_norm else nn.Identity() for _ in range(2))
+            make_norm(norm, channels // heads) if qk_norm else nn.Identity() for _ in range(2))
         has_kernel = fusion == 'score' and geometry.kernel is not None
         self.gain = nn.Parameter(torch.empty(heads, len(geometry.kernel.widths))) if has_kernel else None
         self.reset_parameters()

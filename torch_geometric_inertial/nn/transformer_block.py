@@ -6,6 +6,7 @@ import math
 from torch import Tensor, nn
 
 from torch_geometric_inertial.nn.geo_rope_attention import AttentionCache, GeoRoPEAttention, TokenGeometry
+from torch_geometric_inertial.nn.norm import make_norm
 
 
 class SwiGLU(nn.Module):
@@ -25,20 +26,46 @@ class SwiGLU(nn.Module):
         return self.down(nn.functional.silu(gate) * up)
 
 
+class GELUMLP(nn.Module):
+    r""":math:`W_2\, \mathrm{GELU}(W_1 x)`, without biases; :math:`W_2` starts at zero."""
+    def __init__(self, channels: int, hidden_channels: int):
+        super().__init__()
+        self.up = nn.Linear(channels, hidden_channels, bias=False)
+        self.down = nn.Linear(hidden_channels, channels, bias=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.up.weight, std=0.02)
+        nn.init.zeros_(self.down.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(nn.functional.gelu(self.up(x)))
+
+
 class TransformerBlock(nn.Module):
-    r""":obj:`x += Attention(RMSNorm(x)); x += SwiGLU(RMSNorm(x))`.
+    r""":obj:`x += Attention(Norm(x)); x += MLP(Norm(x))`.
 
     Args:
         attention (GeoRoPEAttention): The attention layer; its size is the block's.
         dropout (float): Dropout of both residual branches. (default: :obj:`0.0`)
+        norm (str): See :func:`~torch_geometric_inertial.nn.norm.make_norm`. (default: :obj:`'rms'`)
+        feed_forward (str): :obj:`'swiglu'` (8C/3 hidden channels, rounded up) or :obj:`'gelu'` (4C).
+            (default: :obj:`'swiglu'`)
+
+    Raises:
+        ValueError: If there is no such norm or MLP.
     """
-    def __init__(self, attention: GeoRoPEAttention, dropout: float = 0.0):
+    def __init__(self, attention: GeoRoPEAttention, dropout: float = 0.0, norm: str = 'rms',
+                 feed_forward: str = 'swiglu'):
         super().__init__()
+        if feed_forward not in ('swiglu', 'gelu'):
+            raise ValueError(f"'feed_forward' must be 'swiglu' or 'gelu' (got '{feed_forward}')")
         channels = attention.channels
-        self.attention_norm, self.attention = nn.RMSNorm(channels, eps=1e-5), attention
-        self.feed_forward_norm = nn.RMSNorm(channels, eps=1e-5)
-        multiple = 256 if channels >= 768 else 64  # hidden size 8C/3, rounded up
-        self.feed_forward = SwiGLU(channels, math.ceil(8 * channels / 3 / multiple) * multiple)
+        self.attention_norm, self.attention = make_norm(norm, channels), attention
+        self.feed_forward_norm = make_norm(norm, channels)
+        multiple = 256 if channels >= 768 else 64
+        self.feed_forward = (GELUMLP(channels, 4 * channels) if feed_forward == 'gelu' else SwiGLU(
+            channels, math.ceil(8 * channels / 3 / multiple) * multiple))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, pos: Tensor, ptr: Tensor, cache: AttentionCache | None,
@@ -53,12 +80,16 @@ class CausalStack(nn.Module):
     Args:
         num_layers (int): Number of blocks.
         dropout (float): Of the residual branches and the attention weights.
+        norm (str): Of :class:`TransformerBlock`, and of queries and keys where they are normalised.
+        feed_forward (str): Of :class:`TransformerBlock`.
         **kwargs: Of :class:`GeoRoPEAttention`.
     """
-    def __init__(self, num_layers: int, dropout: float = 0.0, **kwargs):
+    def __init__(self, num_layers: int, dropout: float = 0.0, norm: str = 'rms', feed_forward: str = 'swiglu',
+                 **kwargs):
         super().__init__()
         self.blocks = nn.ModuleList(
-            TransformerBlock(GeoRoPEAttention(dropout=dropout, **kwargs), dropout) for _ in range(num_layers))
+            TransformerBlock(GeoRoPEAttention(dropout=dropout, norm=norm, **kwargs), dropout, norm, feed_forward)
+            for _ in range(num_layers))
 
     def new_cache(self, batch_size: int, capacity: int, like: Tensor, geometry) -> list[AttentionCache]:
         return [block.attention.new_cache(batch_size, capacity, like, geometry) for block in self.blocks]
@@ -71,7 +102,7 @@ class CausalStack(nn.Module):
 
     def reset_parameters(self) -> None:
         for module in self.modules():
-            if module is not self and isinstance(module, GeoRoPEAttention | SwiGLU):
+            if module is not self and isinstance(module, GeoRoPEAttention | SwiGLU | GELUMLP):
                 module.reset_parameters()
 
 
