@@ -114,6 +114,7 @@ def test_groups_of_the_wrong_shape():
     (dict(elements=(1, 1)), r"'elements' must be distinct atomic numbers \(got \(1, 1\)\)"),
     (dict(elements=[0, 1]), r"'elements' must be distinct atomic numbers \(got \(0, 1\)\)"),
     (dict(elements=(1, 119)), r"'elements' must be distinct atomic numbers"),
+    (dict(modulation='none'), r"'modulation' must be one of each, shared, additive \(got 'none'\)"),
     (dict(order='random'), r"'order' must be 'smiles', 'heavy_first' or 'rank' \(got 'random'\)"),
 ], ids=str)
 def test_errors_of_the_configuration(fields, message):

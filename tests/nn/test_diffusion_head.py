@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from torch_geometric_inertial.nn import DiffusionHead
+from torch_geometric_inertial.nn.denoising_mlp import MODULATIONS, DenoisingMLP
 
 sigmas = st.floats(1e-3, 80)
 
@@ -23,10 +24,10 @@ def normal(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize('shared', [True, False])
+@pytest.mark.parametrize('modulation', MODULATIONS)
 @given(sigma=sigmas)
-def test_a_head_that_has_learned_nothing_is_the_skip_connection(shared, sigma):
-    model, x = head(shared_modulation=shared), normal(5, 3)
+def test_a_head_that_has_learned_nothing_is_the_skip_connection(modulation, sigma):
+    model, x = head(modulation=modulation), normal(5, 3)
     c_skip = 0.64 / (sigma**2 + 0.64)
     denoised = model.denoise(x, torch.full((5, 1), sigma), normal(5, 16, seed=1))
     torch.testing.assert_close(denoised, c_skip * x, atol=1e-6, rtol=1e-5)
@@ -81,6 +82,44 @@ def test_the_loss_is_the_weighted_denoising_error():
     weight = (sigma**2 + 0.64) / (sigma * 0.8)**2  # Karras et al. (2022), Table 1
     error = weight * (model.denoise(x, sigma, model.cond_linear(cond)) - y).square()
     torch.testing.assert_close(loss, error.mean((0, 2)), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize('modulation', MODULATIONS)
+def test_draws_of_a_token_see_its_condition_and_their_own_noise_level(modulation):
+    model = head(seed=3, modulation=modulation)
+    u, level, cond = normal(4, 6, 3), normal(4, 6, 1, seed=1), normal(6, 16, seed=2)
+    out = model.network(u, level, cond, u, None)
+    alone = [model.network(u[i, j:j + 1], level[i, j:j + 1], cond[j:j + 1], u[i, j:j + 1], None)
+             for i in range(4) for j in range(6)]
+    torch.testing.assert_close(out, torch.cat(alone).view(4, 6, 3), atol=1e-5, rtol=1e-5)
+    for other in (model.network(u, level + 0.3, cond, u, None), model.network(u, level, cond + 0.3, u, None)):
+        assert ((out - other).abs() > 1e-6).any(-1).all()
+
+
+def test_an_additive_modulation_is_a_sum():
+    model = head(seed=3, modulation='additive').network
+    a, b = normal(1, 16), normal(1, 16, seed=1)
+    c, d = normal(1, 80, seed=2), normal(1, 80, seed=3)
+    for ac, ad, bc, bd in zip(*(model._modulate(x, y) for x in (a, b) for y in (c, d)), strict=True):
+        torch.testing.assert_close(ac - bc, ad - bd, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize('modulation', MODULATIONS)
+def test_every_parameter_learns_also_under_autocast(modulation):
+    gradients = []
+    for bf16 in (False, True):
+        model = head(seed=3, modulation=modulation)
+        with torch.autocast('cpu', torch.bfloat16, enabled=bf16):
+            loss = model.loss(normal(64, 3), normal(64, 6, seed=1), 4, torch.Generator().manual_seed(0)).mean()
+        loss.backward()
+        assert all(p.grad.dtype == torch.float32 and p.grad.abs().max() > 0 for p in model.parameters())
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    assert torch.cosine_similarity(*gradients, dim=0) > 0.99
+
+
+def test_there_is_no_such_modulation():
+    with pytest.raises(ValueError, match=r"'modulation' must be one of each, shared, additive \(got 'none'\)"):
+        DenoisingMLP(8, 1, modulation='none')
 
 
 def test_each_token_has_its_own_loss_and_sample():

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch_geometric_inertial.elements import SYMBOLS
 from torch_geometric_inertial.models.autoregressor import AtomAutoregressor, Parts
 from torch_geometric_inertial.nn.atom_embedding import AtomEmbedding, ReleasedAtomEmbedding
+from torch_geometric_inertial.nn.denoising_mlp import MODULATIONS
 from torch_geometric_inertial.nn.diffusion_head import DiffusionHead
 from torch_geometric_inertial.nn.geo_rope_attention import GeoRoPEGeometry, NystromKernel
 from torch_geometric_inertial.nn.nystrom import NystromFeatures
@@ -31,6 +32,8 @@ class InertialARConfig:
         coord_layers (int): Layers from there to the condition of its place.
         head_channels (int): Width of the diffusion head.
         head_layers (int): Residual blocks of the diffusion head.
+        modulation (str): How the condition and the noise level modulate them: see
+            :class:`~torch_geometric_inertial.nn.denoising_mlp.DenoisingMLP`.
         coordinate_target (str): See :class:`~torch_geometric_inertial.nn.Placement`.
         num_neighbours (int): Atoms around the parent that the head is told of.
         environment_channels (int): Width of their messages; 0 for none (as without a parent).
@@ -50,7 +53,7 @@ class InertialARConfig:
         dropout (float): Of attention weights and residual branches.
         condition_dropout (float): Share of molecules trained with the null condition; of the others, each group is
             left out with the same probability.
-        released_head (bool): The diffusion head of the papers: a modulation a block, 512 Fourier features a component.
+        released_head (bool): Whether the diffusion head has the Fourier features of the papers, 512 a component.
     """
     elements: tuple[int, ...] = (1, 6, 7, 8, 9)
     max_atoms: int = 30
@@ -62,6 +65,7 @@ class InertialARConfig:
     coord_layers: int = 2
     head_channels: int = 192
     head_layers: int = 3
+    modulation: str = 'shared'
     coordinate_target: str = 'local'
     num_neighbours: int = 12
     environment_channels: int = 80
@@ -100,6 +104,8 @@ class InertialARConfig:
         for name in ('dropout', 'condition_dropout'):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"'{name}' must be in [0, 1) (got {getattr(self, name)})")
+        if self.modulation not in MODULATIONS:
+            raise ValueError(f"'modulation' must be one of {', '.join(MODULATIONS)} (got '{self.modulation}')")
         if self.order not in ('smiles', 'heavy_first', 'rank'):
             raise ValueError(f"'order' must be 'smiles', 'heavy_first' or 'rank' (got '{self.order}')")
 
@@ -120,15 +126,15 @@ class InertialARConfig:
 
 PRESETS = {
     'tiny': InertialARConfig(channels=128, heads=4, type_layers=3, coord_layers=1, head_channels=128, head_layers=3,
-                             environment_channels=64, pair_channels=0),
-    'small': InertialARConfig(),
+                             modulation='additive', environment_channels=64, pair_channels=0),
+    'small': InertialARConfig(modulation='additive'),
     'base': InertialARConfig(channels=512, heads=8, type_layers=6, coord_layers=4, head_channels=512, head_layers=6,
-                             environment_channels=256),
+                             modulation='additive', environment_channels=256),
     'paper': InertialARConfig(elements=tuple(range(1, 119)), num_groups=1000, channels=1536, heads=24, type_layers=6,
-                              coord_layers=6, head_channels=1536, head_layers=10, coordinate_target='absolute',
-                              fusion='heads', widths=(1.5, ), num_landmarks=768, sigma_data=1.4, noise_mean=-1.2,
-                              noise_std=1.2, context_noise=0.0, valence_channels=0, coord_weight=4.0,
-                              released_head=True),
+                              coord_layers=6, head_channels=1536, head_layers=10, modulation='each',
+                              coordinate_target='absolute', fusion='heads', widths=(1.5, ), num_landmarks=768,
+                              sigma_data=1.4, noise_mean=-1.2, noise_std=1.2, context_noise=0.0, valence_channels=0,
+                              coord_weight=4.0, released_head=True),
 }
 
 
@@ -210,7 +216,7 @@ class InertialAR(AtomAutoregressor):
                 placement=placement,
                 head=DiffusionHead(c.head_channels, c.channels, c.head_layers, sigma_data=c.sigma_data,
                                    noise_mean=c.noise_mean, noise_std=c.noise_std,
-                                   shared_modulation=not c.released_head, pair_channels=pair_channels, **head),
+                                   modulation=c.modulation, pair_channels=pair_channels, **head),
                 skip=True,
                 stop_place=False,
                 environment_channels=c.environment_channels if placement.has_parent else 0,

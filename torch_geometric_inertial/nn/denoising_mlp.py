@@ -1,11 +1,15 @@
 r"""The network of the diffusion head: an MLP whose layers are modulated by the condition and the noise level."""
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
 from torch_geometric_inertial.nn.fourier import FourierFeatures
 from torch_geometric_inertial.nn.pair_field import PairField, Pairs
+
+MODULATIONS = ('each', 'shared', 'additive')
 
 
 class AdaLNBlock(nn.Module):
@@ -17,17 +21,24 @@ class AdaLNBlock(nn.Module):
 
     def forward(self, e: Tensor, modulation: Tensor) -> Tensor:
         shift, scale, gate = modulation.chunk(3, dim=-1)
-        return e + gate * self.mlp(torch.addcmul(shift, self.norm(e), 1 + scale))
+        return torch.addcmul(e, gate, self.mlp(torch.addcmul(shift, self.norm(e), 1 + scale)))
 
 
 class DenoisingMLP(nn.Module):
     r"""An AdaLN MLP (Li et al. 2024, MAR): a noisy coordinate, its noise level and a condition to a 3-vector.
 
+    The modulation :math:`m_l` of block :math:`l` (and of the last layer) comes from the condition :math:`c` and an
+    embedding :math:`n` of the noise level:
+
+    - :obj:`'each'`: :math:`m_l = W_l\, \mathrm{SiLU}(c + n)`, as published;
+    - :obj:`'shared'`: :math:`m_l = W\, \mathrm{SiLU}(c + n) + o_l` (PixArt-α's adaLN-single);
+    - :obj:`'additive'`: :math:`m_l = W_l\, \mathrm{SiLU}(c) + V n`: the large product once an atom, whatever the
+      number of noise levels.
+
     Args:
         channels (int): Width :math:`W`.
         num_layers (int): Residual blocks.
-        shared_modulation (bool): One modulation for all blocks plus a learned offset each (PixArt-α's adaLN-single)
-            instead of one linear layer a block: half of the work. (default: :obj:`True`)
+        modulation (str): See above. (default: :obj:`'additive'`)
         coord_features (int): Fourier features per component. (default: :obj:`32`)
         noise_features (int): Fourier features of the noise level. (default: :obj:`64`)
         coord_layers (int): Layers of the map of the coordinate's Fourier features. (default: :obj:`1`)
@@ -35,13 +46,19 @@ class DenoisingMLP(nn.Module):
             atoms around; 0 for none. (default: :obj:`0`)
 
     Shapes:
-        - **input:** scaled coordinates [..., 3], :math:`\ln \sigma / 4` [..., 1], conditions [..., W], coordinates
-          [..., 3] in Å, the atoms around
-        - **output:** [..., 3], float32
+        - **input:** scaled coordinates [..., T, 3], :math:`\ln \sigma / 4` [..., T, 1], conditions [T, W], coordinates
+          [..., T, 3] in Å, the atoms around
+        - **output:** [..., T, 3], float32
+
+    Raises:
+        ValueError: If there is no such modulation.
     """
-    def __init__(self, channels: int, num_layers: int, *, shared_modulation: bool = True, coord_features: int = 32,
+    def __init__(self, channels: int, num_layers: int, *, modulation: str = 'additive', coord_features: int = 32,
                  noise_features: int = 64, coord_layers: int = 1, pair_channels: int = 0):
         super().__init__()
+        if modulation not in MODULATIONS:
+            raise ValueError(f"'modulation' must be one of {', '.join(MODULATIONS)} (got '{modulation}')")
+        self.channels, self.modulation = channels, modulation
         self.coord_fourier = FourierFeatures(coord_features, 0.1, 8.0)
         self.noise_fourier = FourierFeatures(noise_features, 0.2, 8.0)
         self.coord_linear = nn.Linear(3, channels)
@@ -49,11 +66,13 @@ class DenoisingMLP(nn.Module):
         for _ in range(coord_layers - 1):
             layers += [nn.SiLU(), nn.Linear(channels, channels)]
         self.coord_mlp = nn.Sequential(*layers)
-        self.noise_mlp = nn.Sequential(nn.Linear(noise_features, channels), nn.SiLU(), nn.Linear(channels, channels))
+        size = noise_features // 2 if modulation == 'additive' else channels  # smooth in one number: few are enough
+        self.noise_mlp = nn.Sequential(nn.Linear(noise_features, size), nn.SiLU(),
+                                       nn.Linear(size, 5 * channels if modulation == 'additive' else channels))
         self.blocks = nn.ModuleList(AdaLNBlock(channels) for _ in range(num_layers))
         self.modulations = nn.ModuleList(
-            nn.Linear(channels, 3 * channels) for _ in range(1 if shared_modulation else num_layers))
-        self.offset = nn.Parameter(torch.empty(num_layers, 3 * channels)) if shared_modulation else None
+            nn.Linear(channels, 3 * channels) for _ in range(1 if modulation == 'shared' else num_layers))
+        self.offset = nn.Parameter(torch.empty(num_layers, 3 * channels)) if modulation == 'shared' else None
         self.final_modulation = nn.Linear(channels, 2 * channels)
         self.final_norm = nn.LayerNorm(channels, eps=1e-6, elementwise_affine=False)
         self.final_linear = nn.Linear(channels, 3)
@@ -68,6 +87,8 @@ class DenoisingMLP(nn.Module):
                     nn.init.zeros_(module.bias)
         for linear in [*self.modulations, self.final_modulation, self.final_linear]:
             nn.init.zeros_(linear.weight)
+        if self.modulation == 'additive':
+            nn.init.zeros_(self.noise_mlp[-1].weight)
         if self.offset is not None:
             nn.init.zeros_(self.offset)
         if self.field is not None:
@@ -78,21 +99,35 @@ class DenoisingMLP(nn.Module):
             e = self.coord_linear(u.float()) + self.coord_mlp[0](self.coord_fourier(u))
         for layer in self.coord_mlp[1:]:
             e = layer(e)
-        y = nn.functional.silu(cond + self.noise_mlp(self.noise_fourier(noise_level)))
         force = None
         if self.field is not None and pairs is not None:
             message, force = self.field(x, noise_level, pairs)
             e = e + message
-        e = e.to(y.dtype)  # the output may be coarse: the preconditioning multiplies it by c_out < sigma
-        if self.offset is not None:
-            shared = self.modulations[0](y)
-            for block, offset in zip(self.blocks, self.offset.to(y.dtype), strict=True):
-                e = block(e, shared + offset)
-        else:
-            for block, modulation in zip(self.blocks, self.modulations, strict=True):
-                e = block(e, modulation(y))
-        shift, scale = self.final_modulation(y).chunk(2, dim=-1)
+        modulations = self._modulate(cond, self.noise_mlp(self.noise_fourier(noise_level)))
+        e = e.to(cond.dtype)  # the output may be coarse: the preconditioning multiplies it by c_out < sigma
+        for block in self.blocks:
+            e = block(e, next(modulations))
+        shift, scale = next(modulations).chunk(2, dim=-1)
         e = torch.addcmul(shift, self.final_norm(e), 1 + scale)
         with torch.autocast(u.device.type, enabled=False):
             out = self.final_linear(e.float())
         return out if force is None else out + force
+
+    def _modulate(self, cond: Tensor, noise: Tensor) -> Iterator[Tensor]:
+        r"""The modulations of the blocks [..., T, 3W] and of the last layer [..., T, 2W]."""
+        if self.modulation == 'additive':
+            y = nn.functional.silu(cond)
+            block_noise, final_noise = noise.split([3 * self.channels, 2 * self.channels], dim=-1)
+            for linear in self.modulations:
+                yield linear(y) + block_noise
+            yield self.final_modulation(y) + final_noise
+            return
+        y = nn.functional.silu(cond + noise)
+        if self.offset is not None:
+            shared = self.modulations[0](y)
+            for offset in self.offset.to(y.dtype):
+                yield shared + offset
+        else:
+            for linear in self.modulations:
+                yield linear(y)
+        yield self.final_modulation(y)
