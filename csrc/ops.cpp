@@ -5,6 +5,12 @@
 STABLE_TORCH_LIBRARY(inertial, m) {
   m.def("segment_sum(Tensor src, Tensor ptr) -> Tensor");
 
+  // The instruction set in use (0 portable, 1 AVX2, 2 AVX-512) and the elementary functions built on it.
+  m.def("cpu_capability() -> int");
+  m.def("simd_exp(Tensor x) -> Tensor");
+  m.def("simd_log(Tensor x) -> Tensor");
+  m.def("simd_sincos(Tensor x) -> (Tensor sine, Tensor cosine)");
+
   // One of phi [T, M] and gram [T, S, L] is given, or neither where S = 0. The score of query i and key j reads
   // gram[key j, s, place of i in the sequence]. The gradient "dphi" is that of phi or of gram; dphi and dpos are
   // empty [0] unless they are needed.
