@@ -1,13 +1,13 @@
 r"""InertialAR (Li et al., arXiv:2510.27497): an autoregressive generator of molecules in their inertial frame."""
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from torch_geometric_inertial.elements import SYMBOLS
 from torch_geometric_inertial.models.autoregressor import AtomAutoregressor, Parts
+from torch_geometric_inertial.models.config import ModelConfig
 from torch_geometric_inertial.nn.atom_embedding import AtomEmbedding, ReleasedAtomEmbedding
 from torch_geometric_inertial.nn.denoising_mlp import MODULATIONS
 from torch_geometric_inertial.nn.diffusion_head import DiffusionHead
@@ -18,7 +18,7 @@ from torch_geometric_inertial.nn.transformer_block import CausalStack
 
 
 @dataclass(frozen=True)
-class InertialARConfig:
+class InertialARConfig(ModelConfig):
     r"""Everything that defines an :class:`InertialAR`.
 
     Args:
@@ -85,43 +85,18 @@ class InertialARConfig:
     released_head: bool = False
 
     def __post_init__(self):
-        for name in ('elements', 'widths'):
-            object.__setattr__(self, name, tuple(getattr(self, name)))  # lists, as JSON has them
-        if not self.elements or len(set(self.elements)) != len(self.elements) or not all(
-                0 < z < len(SYMBOLS) for z in self.elements):
-            raise ValueError(f"'elements' must be distinct atomic numbers (got {self.elements})")
-        for name in ('max_atoms', 'channels', 'heads', 'type_layers', 'coord_layers', 'head_channels', 'head_layers',
-                     'num_neighbours', 'num_landmarks', 'num_draws'):
-            if getattr(self, name) < 1:
-                raise ValueError(f"'{name}' must be at least 1 (got {getattr(self, name)})")
-        for name in ('num_groups', 'environment_channels', 'valence_channels', 'pair_channels',
-                     'coord_weight', 'context_noise'):
-            if getattr(self, name) < 0:
-                raise ValueError(f"'{name}' must not be negative (got {getattr(self, name)})")
-        for name in ('sigma_data', 'noise_std'):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"'{name}' must be positive (got {getattr(self, name)})")
-        for name in ('dropout', 'condition_dropout'):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"'{name}' must be in [0, 1) (got {getattr(self, name)})")
+        self.as_tuples('elements', 'widths')
+        self.check_elements(self.elements)
+        self.check(
+            at_least_one=('max_atoms', 'channels', 'heads', 'type_layers', 'coord_layers', 'head_channels',
+                          'head_layers', 'num_neighbours', 'num_landmarks', 'num_draws'),
+            not_negative=('num_groups', 'environment_channels', 'valence_channels', 'pair_channels', 'coord_weight',
+                          'context_noise'),
+            positive=('sigma_data', 'noise_std'), share=('dropout', 'condition_dropout'))
         if self.modulation not in MODULATIONS:
             raise ValueError(f"'modulation' must be one of {', '.join(MODULATIONS)} (got '{self.modulation}')")
         if self.order not in ('smiles', 'heavy_first', 'rank'):
             raise ValueError(f"'order' must be 'smiles', 'heavy_first' or 'rank' (got '{self.order}')")
-
-    @classmethod
-    def preset(cls, name: str, **changes) -> InertialARConfig:
-        r"""A named size, with :obj:`changes` to its fields.
-
-        Raises:
-            ValueError: If there is no preset of that name.
-        """
-        if name not in PRESETS:
-            raise ValueError(f"'preset' must be one of {', '.join(PRESETS)} (got '{name}')")
-        return replace(PRESETS[name], **changes)
-
-    def to_dict(self) -> dict:
-        return asdict(self)
 
 
 PRESETS = {
@@ -136,6 +111,7 @@ PRESETS = {
                               sigma_data=1.4, noise_mean=-1.2, noise_std=1.2, context_noise=0.0, valence_channels=0,
                               coord_weight=4.0, released_head=True),
 }
+InertialARConfig.presets = PRESETS
 
 
 class GroupCondition(nn.Module):
@@ -182,12 +158,7 @@ class InertialAR(AtomAutoregressor):
     config_class = InertialARConfig
 
     def __init__(self, config: InertialARConfig | None = None, **kwargs):
-        if config is not None and kwargs:
-            raise ValueError(f"give 'config' or its fields, not both (got {sorted(kwargs)})")
-        unknown = set(kwargs) - {f.name for f in fields(InertialARConfig)}
-        if unknown:
-            raise ValueError(f"'{sorted(unknown)[0]}' is not a field of InertialARConfig")
-        c = InertialARConfig(**kwargs) if config is None else config
+        c = InertialARConfig.of(config, kwargs)
         released = c.fusion == 'heads'
         num_types, head_size = len(c.elements) + 1, c.channels // c.heads
         placement = Placement(c.coordinate_target, c.num_neighbours)
