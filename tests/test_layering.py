@@ -24,6 +24,7 @@ BELOW = {
     'training': {'models', 'nn', 'ops', 'frames', 'elements', 'files'},
     'metrics': {'models', 'transforms', 'chem', 'nn', 'ops', 'frames', 'elements', 'files'},
     'testing': {'frames', 'elements', 'chem'},
+    'cli': {'training', 'metrics', 'models', 'datasets', 'transforms', 'chem', 'nn', 'ops', 'frames', 'elements', 'files'},
 }
 #: Part -> packages that it must not know.
 UNKNOWN = {
@@ -34,7 +35,7 @@ UNKNOWN = {
     'models': {'rdkit', 'argparse'},
 }
 #: Packages that training from tensors does without. A guarded import (try) is no harm.
-OPTIONAL = {'rdkit', 'ase', 'posebusters', 'matplotlib', 'PIL', 'py3Dmol', 'scipy', 'torch_scatter'}
+OPTIONAL = {'rdkit', 'ase', 'jsonargparse', 'posebusters', 'matplotlib', 'PIL', 'py3Dmol', 'scipy', 'torch_scatter'}
 
 
 class Import(NamedTuple):

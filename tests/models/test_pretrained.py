@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from torch_geometric_inertial import InertialAR
+from torch_geometric_inertial import AtomAutoregressor, InertialAR
 from torch_geometric_inertial.models.pretrained import CONFIG_FILE, WEIGHTS_FILE
 
 
@@ -170,3 +170,8 @@ def test_a_hub_id_without_the_hub():
     message = r"'some/model' is no folder here; .* install huggingface_hub"
     with patch.dict(sys.modules, {'huggingface_hub': None}), pytest.raises(ValueError, match=message):
         InertialAR.from_pretrained('some/model')
+
+
+def test_the_base_class_loads_whatever_generator_it_is(saved):
+    loaded = AtomAutoregressor.from_pretrained(saved[1])
+    assert type(loaded) is InertialAR and loaded.config == saved[0].config

@@ -2,6 +2,7 @@ r"""Models on disk: a folder of :obj:`config.json`, :obj:`model.safetensors` and
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,7 +49,7 @@ class Pretrained:
 
     @classmethod
     def from_pretrained(cls: type[Model], name_or_folder: str | Path, *, device: str | torch.device = 'cpu') -> Model:
-        r"""Loads a model in evaluation mode.
+        r"""Loads a model in evaluation mode: of this class, or of a subclass where this is a base class.
 
         Args:
             name_or_folder (str or Path): A bundled name such as :obj:`'qm9'`, a folder, or an id of the Hugging Face
@@ -66,13 +67,14 @@ class Pretrained:
             raise ValueError(f"'{folder / CONFIG_FILE}' is not a readable configuration: {error}") from error
         if not isinstance(facts, dict):
             raise ValueError(f"'{folder / CONFIG_FILE}' must hold a JSON object (got {type(facts).__name__})")
-        if facts.get('model') != cls.__name__:
+        kind = next((kind for kind in _family(cls) if kind.__name__ == facts.get('model')), None)
+        if kind is None:
             raise ValueError(f"'{folder}' holds a model of class '{facts.get('model')}' (asked for '{cls.__name__}')")
         try:
-            config = cls.config_class(**facts['config'])
+            config = kind.config_class(**facts['config'])
         except (KeyError, TypeError) as error:
-            raise ValueError(f"'{folder / CONFIG_FILE}' does not describe a {cls.__name__}: {error}") from error
-        model = cls(config)  # type: ignore[call-arg]
+            raise ValueError(f"'{folder / CONFIG_FILE}' does not describe a {kind.__name__}: {error}") from error
+        model = kind(config)  # type: ignore[call-arg]
         assert isinstance(model, nn.Module)
         tensors = read_weights(folder / WEIGHTS_FILE)
         own = model.state_dict()
@@ -99,6 +101,12 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         return load_file(path)
     except SafetensorError as error:
         raise ValueError(f"'{path}' is truncated or damaged: {error}") from error
+
+
+def _family(cls: type[Model]) -> Iterator[type[Model]]:
+    yield cls
+    for child in cls.__subclasses__():
+        yield from _family(child)
 
 
 def _locate(name_or_folder: str | Path) -> Path:

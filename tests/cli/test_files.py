@@ -1,0 +1,47 @@
+import pytest
+
+from torch_geometric_inertial.chem import write_xyz
+from torch_geometric_inertial.cli.files import read_molecules
+from torch_geometric_inertial.cli.main import main
+from torch_geometric_inertial.datasets import QM9Sample
+from torch_geometric_inertial.metrics.report import Report
+
+
+@pytest.fixture
+def file(tmp_path):
+    write_xyz(list(QM9Sample()[:6]), tmp_path / 'six.xyz')
+    return tmp_path / 'six.xyz'
+
+
+def test_the_ending_decides(tmp_path):
+    with pytest.raises(ValueError, match='must end in one of .sdf, .mol, .xyz'):
+        read_molecules(tmp_path / 'x.png')
+
+
+def test_broken_records_are_left_out_by_number(file):
+    file.write_text('1\nbroken\nXx 0 0 0\n' + file.read_text())
+    with pytest.warns(UserWarning, match='record 0'):
+        assert len(read_molecules(file)) == 6
+
+
+def test_a_file_without_molecules(tmp_path):
+    (tmp_path / 'broken.xyz').write_text('1\nbroken\nXx 0 0 0\n')
+    with pytest.warns(UserWarning, match='left out 1'), pytest.raises(ValueError, match='holds no molecule'):
+        read_molecules(tmp_path / 'broken.xyz')
+
+
+def test_evaluate_prints_and_writes_its_report(file, tmp_path, capsys):
+    assert main(['evaluate', str(file), '--num-requested=8', '--json', str(tmp_path / 'r.json')]) == 0
+    assert 'molecule stability' in capsys.readouterr().out
+    report = Report.from_json((tmp_path / 'r.json').read_text())
+    assert report.num_requested == 8 and report.status.count('missing') == 2 and len(report.status) == 8
+
+
+def test_evaluate_refuses_fewer_than_it_reads(file, capsys):
+    assert main(['evaluate', str(file), '--num_requested', '5']) == 1
+    assert "'num_requested' must be at least the number of molecules, 6 (got 5)" in capsys.readouterr().err
+
+
+def test_view_writes_a_picture(file, tmp_path):
+    assert main(['view', str(file), '--out', str(tmp_path / 'six.png'), '--num=2', '--columns=2']) == 0
+    assert (tmp_path / 'six.png').read_bytes().startswith(b'\x89PNG')

@@ -1,0 +1,43 @@
+import subprocess
+import sys
+
+import pytest
+
+from torch_geometric_inertial.cli.main import COMMANDS, main
+
+
+def test_without_a_command_all_are_listed(capsys):
+    assert main([]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in COMMANDS)
+
+
+def test_unknown_command(capsys):
+    assert main(['dance']) == 2
+    assert "no command 'dance' (there are evaluate, view)" in capsys.readouterr().err
+
+
+def test_version(capsys):
+    assert main(['--version']) == 0
+    assert capsys.readouterr().out.count('.') == 2
+
+
+@pytest.mark.parametrize('name', COMMANDS)
+def test_every_command_explains_itself(name, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([name, '--help'])
+    assert stop.value.code == 0
+    assert f'usage: inertial {name}' in capsys.readouterr().out
+
+
+def test_a_mistake_is_one_line_and_status_1(tmp_path, capsys):
+    assert main(['evaluate', str(tmp_path / 'molecules.pdf')]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith('inertial evaluate: ') and 'must end in one of .sdf' in error and error.count('\n') == 1
+
+
+def test_a_missing_jsonargparse_is_named():
+    code = "import sys; sys.modules['jsonargparse'] = None\n" \
+        "from torch_geometric_inertial.cli.main import main; sys.exit(main(['view', 'x.sdf']))"
+    result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert result.returncode == 2 and "torch_geometric_inertial[cli]" in result.stderr

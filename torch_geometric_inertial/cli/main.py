@@ -1,0 +1,49 @@
+r"""The console script: which subcommands there are, and how they fail."""
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+#: Subcommand -> what it does; the function of the same name stands in the module of the same name.
+COMMANDS = {
+    'evaluate': 'judge a file of molecules',
+    'view': 'draw a file of molecules',
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    r"""Runs a subcommand; a mistake in its input ends in one line on stderr and exit status 1."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if not arguments or arguments[0] in ('-h', '--help'):
+        print('usage: inertial COMMAND [--help] …\n')
+        print('\n'.join(f'  {name:10} {purpose}' for name, purpose in COMMANDS.items()))
+        return 0
+    name, *rest = arguments
+    if name == '--version':
+        from torch_geometric_inertial import __version__
+        print(__version__)
+        return 0
+    if name not in COMMANDS:
+        print(f"inertial: no command '{name}' (there are {', '.join(COMMANDS)})", file=sys.stderr)
+        return 2
+    try:
+        from jsonargparse import auto_cli
+    except ImportError:
+        print("inertial: the command line needs jsonargparse: pip install 'torch_geometric_inertial[cli]'",
+              file=sys.stderr)
+        return 2
+    rest = [_underscored(word) for word in rest]
+    command = getattr(import_module(f'torch_geometric_inertial.cli.{name}'), name)
+    try:
+        auto_cli(command, args=rest, prog=f'inertial {name}')
+    except (ValueError, OSError, ImportError) as error:
+        print(f'inertial {name}: {error}', file=sys.stderr)
+        return 1
+    return 0
+
+
+def _underscored(word: str) -> str:
+    r"""``--num-samples=3`` is ``--num_samples=3``."""
+    option, *value = word.split('=', 1)
+    return '='.join([option.replace('-', '_').replace('__', '--', 1) if option.startswith('--') else option, *value])
