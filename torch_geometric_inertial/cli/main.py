@@ -4,6 +4,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.metadata import version
 
 #: Subcommand -> what it does; the function of the same name stands in the module of the same name.
 COMMANDS = {
@@ -21,8 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     name, *rest = arguments
     if name == '--version':
-        from torch_geometric_inertial import __version__
-        print(__version__)
+        print(version('torch_geometric_inertial'))
         return 0
     if name not in COMMANDS:
         print(f"inertial: no command '{name}' (there are {', '.join(COMMANDS)})", file=sys.stderr)
