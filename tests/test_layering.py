@@ -24,7 +24,8 @@ BELOW = {
     'training': {'models', 'nn', 'ops', 'frames', 'elements', 'files'},
     'metrics': {'models', 'transforms', 'chem', 'nn', 'ops', 'frames', 'elements', 'files'},
     'testing': {'frames', 'elements', 'chem'},
-    'cli': {'training', 'metrics', 'models', 'datasets', 'transforms', 'chem', 'nn', 'ops', 'frames', 'elements', 'files'},
+    'cli': {'training', 'metrics', 'models', 'datasets', 'transforms', 'chem', 'nn', 'ops', 'frames', 'elements',
+            'files'},
 }
 #: Part -> packages that it must not know.
 UNKNOWN = {

@@ -14,7 +14,7 @@ def file(tmp_path):
 
 
 def test_the_ending_decides(tmp_path):
-    with pytest.raises(ValueError, match='must end in one of .sdf, .mol, .xyz'):
+    with pytest.raises(ValueError, match=r'must end in one of \.sdf, \.mol, \.xyz'):
         read_molecules(tmp_path / 'x.png')
 
 
