@@ -3,17 +3,25 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torch_geometric_inertial.nn import DiffusionHead
+from torch_geometric_inertial.nn import DiffusionHead, FourierFeatures, RandomFourierFeatures
 from torch_geometric_inertial.nn.denoising_mlp import MODULATIONS, DenoisingMLP
 
 sigmas = st.floats(1e-3, 80)
 
 
-def head(sigma_data=0.8, seed=None, **kwargs):
+KINDS = {
+    **{name: lambda name=name: dict(modulation=name) for name in MODULATIONS},
+    'quetzal': lambda: dict(modulation='each', coord_fourier=RandomFourierFeatures(512, 20.0),
+                            noise_fourier=RandomFourierFeatures(16, 1.0), noise_mlp=torch.nn.Identity()),
+    'released': lambda: dict(modulation='each', coord_fourier=FourierFeatures(64, 0.1, 8.0), coord_layers=2),
+}
+
+
+def head(sigma_data=0.8, seed=None, kind='additive', **kwargs):
     """A head as it starts, or with :obj:`seed` one whose network says something."""
     with torch.random.fork_rng():
         torch.manual_seed(0 if seed is None else seed)
-        out = DiffusionHead(16, 6, 2, sigma_data=sigma_data, **kwargs)
+        out = DiffusionHead(16, 6, 2, sigma_data=sigma_data, **KINDS[kind](), **kwargs)
         if seed is not None:
             for p in out.network.parameters():
                 torch.nn.init.normal_(p, std=0.03)
@@ -24,10 +32,10 @@ def normal(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize('modulation', MODULATIONS)
+@pytest.mark.parametrize('kind', KINDS)
 @given(sigma=sigmas)
-def test_a_head_that_has_learned_nothing_is_the_skip_connection(modulation, sigma):
-    model, x = head(modulation=modulation), normal(5, 3)
+def test_a_head_that_has_learned_nothing_is_the_skip_connection(kind, sigma):
+    model, x = head(kind=kind), normal(5, 3)
     c_skip = 0.64 / (sigma**2 + 0.64)
     denoised = model.denoise(x, torch.full((5, 1), sigma), normal(5, 16, seed=1))
     torch.testing.assert_close(denoised, c_skip * x, atol=1e-6, rtol=1e-5)
@@ -84,9 +92,9 @@ def test_the_loss_is_the_weighted_denoising_error():
     torch.testing.assert_close(loss, error.mean((0, 2)), rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize('modulation', MODULATIONS)
-def test_draws_of_a_token_see_its_condition_and_their_own_noise_level(modulation):
-    model = head(seed=3, modulation=modulation)
+@pytest.mark.parametrize('kind', KINDS)
+def test_draws_of_a_token_see_its_condition_and_their_own_noise_level(kind):
+    model = head(seed=3, kind=kind)
     u, level, cond = normal(4, 6, 3), normal(4, 6, 1, seed=1), normal(6, 16, seed=2)
     out = model.network(u, level, cond, u, None)
     alone = [model.network(u[i, j:j + 1], level[i, j:j + 1], cond[j:j + 1], u[i, j:j + 1], None)
@@ -97,24 +105,37 @@ def test_draws_of_a_token_see_its_condition_and_their_own_noise_level(modulation
 
 
 def test_an_additive_modulation_is_a_sum():
-    model = head(seed=3, modulation='additive').network
+    model = head(seed=3, kind='additive').network
     a, b = normal(1, 16), normal(1, 16, seed=1)
     c, d = normal(1, 80, seed=2), normal(1, 80, seed=3)
     for ac, ad, bc, bd in zip(*(model._modulate(x, y) for x in (a, b) for y in (c, d)), strict=True):
         torch.testing.assert_close(ac - bc, ad - bd, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize('modulation', MODULATIONS)
-def test_every_parameter_learns_also_under_autocast(modulation):
+@pytest.mark.parametrize('kind', KINDS)
+def test_every_parameter_learns_also_under_autocast(kind):
     gradients = []
     for bf16 in (False, True):
-        model = head(seed=3, modulation=modulation)
+        model = head(seed=3, kind=kind)
         with torch.autocast('cpu', torch.bfloat16, enabled=bf16):
             loss = model.loss(normal(64, 3), normal(64, 6, seed=1), 4, torch.Generator().manual_seed(0)).mean()
         loss.backward()
         assert all(p.grad.dtype == torch.float32 and p.grad.abs().max() > 0 for p in model.parameters())
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
     assert torch.cosine_similarity(*gradients, dim=0) > 0.99
+
+
+@pytest.mark.parametrize('channels, cond_channels, parameters', [
+    (512, 512, 9_464_323), (1024, 512, 35_705_859), (1536, 512, 78_724_611),
+    (512, 640, 9_529_859), (1024, 640, 35_836_931), (1536, 640, 78_921_219),
+    (512, 768, 9_595_395), (1024, 768, 35_968_003), (1536, 768, 79_117_827),
+])
+def test_the_head_of_quetzal_has_its_published_size(channels, cond_channels, parameters):
+    with torch.device('meta'):
+        model = DiffusionHead(channels, cond_channels, 6, sigma_data=1.4, modulation='each',
+                              coord_fourier=RandomFourierFeatures(512, 20.0),
+                              noise_fourier=RandomFourierFeatures(channels, 1.0), noise_mlp=torch.nn.Identity())
+    assert sum(p.numel() for p in model.parameters()) == parameters
 
 
 def test_there_is_no_such_modulation():

@@ -2,6 +2,7 @@ r"""InertialAR (Li et al., arXiv:2510.27497): an autoregressive generator of mol
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch_geometric_inertial.models.config import ModelConfig
 from torch_geometric_inertial.nn.atom_embedding import AtomEmbedding, ReleasedAtomEmbedding
 from torch_geometric_inertial.nn.denoising_mlp import MODULATIONS
 from torch_geometric_inertial.nn.diffusion_head import DiffusionHead
+from torch_geometric_inertial.nn.fourier import FourierFeatures
 from torch_geometric_inertial.nn.geo_rope_attention import GeoRoPEGeometry, NystromKernel
 from torch_geometric_inertial.nn.nystrom import NystromFeatures
 from torch_geometric_inertial.nn.placement import Placement
@@ -174,7 +176,10 @@ class InertialAR(AtomAutoregressor):
                                   nn.GELU(), nn.Linear(c.channels, num_types, bias=False))
         nn.init.zeros_(type_head[-1].weight)
         stack = dict(dropout=c.dropout, channels=c.channels, heads=c.heads)
-        head = dict(coord_features=512, noise_features=c.head_channels, coord_layers=2) if c.released_head else {}
+        head: dict[str, Any] = {}
+        if c.released_head:
+            head = dict(coord_fourier=FourierFeatures(512, 0.1, 8.0), coord_layers=2,
+                        noise_fourier=FourierFeatures(c.head_channels, 0.2, 8.0))
         super().__init__(
             Parts(
                 embedding=embedding,

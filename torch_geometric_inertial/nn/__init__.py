@@ -2,7 +2,7 @@ r"""Layers: attention that knows where atoms are, and the parts of the generator
 from .atom_embedding import AtomEmbedding
 from .diffusion_head import DiffusionHead
 from .environment import EnvironmentReadout
-from .fourier import FourierFeatures
+from .fourier import FourierFeatures, RandomFourierFeatures
 from .geo_rope_attention import GeoRoPEAttention
 from .nystrom import NystromFeatures
 from .pair_field import PairField
@@ -20,6 +20,7 @@ __all__ = [
     'NystromFeatures',
     'PairField',
     'Placement',
+    'RandomFourierFeatures',
     'TransformerBlock',
     'ValenceReadout',
 ]

@@ -39,9 +39,12 @@ class DenoisingMLP(nn.Module):
         channels (int): Width :math:`W`.
         num_layers (int): Residual blocks.
         modulation (str): See above. (default: :obj:`'additive'`)
-        coord_features (int): Fourier features per component. (default: :obj:`32`)
-        noise_features (int): Fourier features of the noise level. (default: :obj:`64`)
+        coord_fourier (Module, optional): Features of each component. (default: 32
+            :class:`~torch_geometric_inertial.nn.fourier.FourierFeatures`)
         coord_layers (int): Layers of the map of the coordinate's Fourier features. (default: :obj:`1`)
+        noise_fourier (Module, optional): Features of the noise level. (default: 64 of them)
+        noise_mlp (Module, optional): From there to :math:`n` [..., W], or :math:`V n` [..., 5W] where additive, of
+            which the last layer then starts at zero. (default: two linear layers)
         pair_channels (int): Width of the :class:`~torch_geometric_inertial.nn.pair_field.PairField` that shows it the
             atoms around; 0 for none. (default: :obj:`0`)
 
@@ -53,22 +56,21 @@ class DenoisingMLP(nn.Module):
     Raises:
         ValueError: If there is no such modulation.
     """
-    def __init__(self, channels: int, num_layers: int, *, modulation: str = 'additive', coord_features: int = 32,
-                 noise_features: int = 64, coord_layers: int = 1, pair_channels: int = 0):
+    def __init__(self, channels: int, num_layers: int, *, modulation: str = 'additive',
+                 coord_fourier: nn.Module | None = None, coord_layers: int = 1,
+                 noise_fourier: nn.Module | None = None, noise_mlp: nn.Module | None = None, pair_channels: int = 0):
         super().__init__()
         if modulation not in MODULATIONS:
             raise ValueError(f"'modulation' must be one of {', '.join(MODULATIONS)} (got '{modulation}')")
         self.channels, self.modulation = channels, modulation
-        self.coord_fourier = FourierFeatures(coord_features, 0.1, 8.0)
-        self.noise_fourier = FourierFeatures(noise_features, 0.2, 8.0)
+        self.coord_fourier = FourierFeatures(32, 0.1, 8.0) if coord_fourier is None else coord_fourier
+        self.noise_fourier = FourierFeatures(64, 0.2, 8.0) if noise_fourier is None else noise_fourier
         self.coord_linear = nn.Linear(3, channels)
-        layers: list[nn.Module] = [nn.Linear(3 * coord_features, channels)]
+        layers: list[nn.Module] = [nn.Linear(3 * self.coord_fourier.num_features, channels)]
         for _ in range(coord_layers - 1):
             layers += [nn.SiLU(), nn.Linear(channels, channels)]
         self.coord_mlp = nn.Sequential(*layers)
-        size = noise_features // 2 if modulation == 'additive' else channels  # smooth in one number: few are enough
-        self.noise_mlp = nn.Sequential(nn.Linear(noise_features, size), nn.SiLU(),
-                                       nn.Linear(size, 5 * channels if modulation == 'additive' else channels))
+        self.noise_mlp = self._noise_mlp(self.noise_fourier.num_features) if noise_mlp is None else noise_mlp
         self.blocks = nn.ModuleList(AdaLNBlock(channels) for _ in range(num_layers))
         self.modulations = nn.ModuleList(
             nn.Linear(channels, 3 * channels) for _ in range(1 if modulation == 'shared' else num_layers))
@@ -78,6 +80,12 @@ class DenoisingMLP(nn.Module):
         self.final_linear = nn.Linear(channels, 3)
         self.field = PairField(channels, pair_channels) if pair_channels > 0 else None
         self.reset_parameters()
+
+    def _noise_mlp(self, num_features: int) -> nn.Module:
+        size, out = self.channels, self.channels
+        if self.modulation == 'additive':
+            size, out = num_features // 2, 5 * self.channels  # smooth in one number: few hidden units are enough
+        return nn.Sequential(nn.Linear(num_features, size), nn.SiLU(), nn.Linear(size, out))
 
     def reset_parameters(self) -> None:
         for module in self.modules():
