@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch_geometric.data import Batch
 
 from torch_geometric_inertial.models import autoregressor
-from torch_geometric_inertial.models.writing import draw
+from torch_geometric_inertial.models.sampling import draw
 
 VARIANTS = [dict(), dict(coordinate_target='relative'), dict(coordinate_target='absolute'),
             dict(coordinate_target='absolute', fusion='heads'), dict(environment_channels=0, valence_channels=0)]

@@ -169,15 +169,36 @@ def test_decoding_in_ragged_chunks_is_the_full_pass(data, length, exact, slack):
     torch.testing.assert_close(out, layer(x, pos, ptr), **CLOSE)
 
 
-def test_rows_of_a_cache_can_be_dropped():
+def test_rows_of_a_cache_can_be_replaced():
+    """A batch takes the first rows of its cache; a row can move, begin again, and come from a smaller cache."""
     layer, (x, pos, ptr) = attention(), tokens([4, 4, 4])
-    full, cache = layer(x, pos, ptr).view(3, 4, -1), layer.new_cache(3, 4, x)
+    full = layer(x, pos, ptr).view(3, 4, -1)
     x, pos = x.view(3, 4, -1), pos.view(3, 4, 3)
-    layer(x[:, :2].flatten(0, 1), pos[:, :2].flatten(0, 1), torch.tensor([0, 2, 4, 6]), cache)
-    rows = torch.tensor([2, 0])
-    cache = cache.select(rows, cache.geometry.select(rows))
-    out = layer(x[rows, 2:].flatten(0, 1), pos[rows, 2:].flatten(0, 1), torch.tensor([0, 2, 4]), cache)
-    torch.testing.assert_close(out.view(2, 2, -1), full[rows, 2:], **CLOSE)
+    cache, other = layer.new_cache(5, 4, x), layer.new_cache(1, 2, x)
+
+    def step(cache, sequences, start, stop):
+        with torch.no_grad():
+            size = torch.tensor(stop) - torch.tensor(start)
+            a, b = (torch.cat([t[i, s:e] for i, s, e in zip(sequences, start, stop, strict=True)]) for t in (x, pos))
+            cache.geometry.used = max(start)
+            out = layer(a, b, torch.tensor([0, *size.cumsum(0)]), cache)
+        expected = torch.cat([full[i, s:e] for i, s, e in zip(sequences, start, stop, strict=True)])
+        torch.testing.assert_close(out, expected)
+
+    memory = cache.key.data_ptr()
+    step(cache, [0, 1], [0, 0], [3, 2])
+    step(cache, [0, 1], [3, 2], [4, 3])
+    step(other, [2], [0], [2])
+    assert cache.key.data_ptr() == memory  # in place
+    cache.key[0], cache.value[0], cache.geometry.features[0] = torch.nan, torch.nan, torch.nan
+    rows, source = torch.tensor([2]), torch.tensor([1])
+    for part, own, theirs in ((cache.geometry.put, cache.geometry, other.geometry), (cache.put, cache, other)):
+        part(rows, own, source)  # sequence 1 moves to row 2
+        part(torch.tensor([1]), theirs, torch.tensor([0]))  # sequence 2 takes row 1
+    for part in (cache.geometry, cache):
+        part.clear(torch.tensor([0]))  # sequence 0 begins again
+    step(cache, [0, 2, 1], [0, 2, 3], [2, 3, 4])
+    step(cache, [0, 2], [2, 3], [4, 4])
 
 
 @pytest.mark.parametrize('variant', [dict(), dict(exact=True), dict(fusion='heads'), dict(qk_norm=True),

@@ -36,14 +36,29 @@ class NystromKernel(NystromFeatures):
         return query @ key.mT  # [B, S, Nq, Nk]
 
 
+def replace_rows(cache: Tensor, rows: Tensor, other: Tensor, source: Tensor) -> None:
+    r"""[B, L, ...] in place at :obj:`rows`, by the rows :obj:`source` of a tensor [B', L' <= L, ...]."""
+    cache[rows, :other.size(1)] = other[source].to(cache.dtype)
+    cache[rows, other.size(1):] = 0
+
+
+def append_tokens(cache: Tensor, slot: tuple[Tensor, Tensor], x: Tensor) -> Tensor:
+    r"""A cache [B, L, ...] with new tokens at :obj:`slot`; the same memory unless a gradient is wanted."""
+    if torch.is_grad_enabled():
+        return cache.index_put(slot, x.to(cache.dtype))
+    return cache.index_put_(slot, x.to(cache.dtype))
+
+
 @dataclass
 class GeometryCache:
     r"""What the tokens seen so far contribute to the geometry of later ones; shared by all layers of a model.
 
+    A cache may have more rows than the batch that goes through it: the first ones are the batch's.
+
     Attributes:
         features (Tensor): Kernel features [B, L, F] of the tokens seen.
         length (Tensor): Tokens seen of each sequence [B].
-        used (int): An upper bound of :obj:`length`, known without asking the device.
+        used (int): An upper bound of :obj:`length` of the rows in use, known without asking the device.
     """
     features: Tensor
     length: Tensor
@@ -54,8 +69,14 @@ class GeometryCache:
         return cls(like.new_zeros(batch_size, capacity, num_features),
                    torch.zeros(batch_size, dtype=torch.long, device=like.device))
 
-    def select(self, rows: Tensor) -> GeometryCache:
-        return GeometryCache(self.features[rows], self.length[rows], self.used)
+    def put(self, rows: Tensor, other: GeometryCache, source: Tensor) -> None:
+        r"""Replaces rows in place by the rows :obj:`source` of a cache of at most this capacity."""
+        replace_rows(self.features, rows, other.features, source)
+        self.length[rows] = other.length[source]
+
+    def clear(self, rows: Tensor) -> None:
+        r"""Empties rows in place."""
+        self.features[rows], self.length[rows] = 0, 0
 
 
 @dataclass
@@ -65,8 +86,14 @@ class AttentionCache:
     value: Tensor
     geometry: GeometryCache
 
-    def select(self, rows: Tensor, geometry: GeometryCache) -> AttentionCache:
-        return AttentionCache(self.key[rows], self.value[rows], geometry)
+    def put(self, rows: Tensor, other: AttentionCache, source: Tensor) -> None:
+        r"""Replaces rows in place by the rows :obj:`source` of a cache of at most this capacity, its geometry apart."""
+        replace_rows(self.key, rows, other.key, source)
+        replace_rows(self.value, rows, other.value, source)
+
+    def clear(self, rows: Tensor) -> None:
+        r"""Empties rows in place, so that not even a NaN of theirs is left; the geometry apart."""
+        self.key[rows], self.value[rows] = 0, 0
 
 
 @dataclass
@@ -121,14 +148,14 @@ class GeoRoPEGeometry(nn.Module):
         features = None if self.kernel is None else packing.pad(self.kernel.features(pos))
         start, keys, num_keys, length = None, features, packing.size[1], packing.length
         if cache is not None:
-            start = cache.length
+            start = cache.length[:packing.size[0]].clone()
             query = query + start.unsqueeze(1)
             if features is not None:
                 slot = (packing.batch, packing.slot + start[packing.batch])
-                cache.features = cache.features.index_put(slot, packing.unpad(features))
-            cache.length = length = start + packing.length
+                cache.features = append_tokens(cache.features, slot, packing.unpad(features))
+            cache.length[:packing.size[0]] = length = start + packing.length
             cache.used = num_keys = min(cache.used + packing.size[1], cache.features.size(1))
-            keys = cache.features[:, :num_keys]
+            keys = cache.features[:packing.size[0], :num_keys]
         key = torch.arange(num_keys, device=pos.device)
         seen = key <= query.unsqueeze(-1) if self.causal else (key < length.unsqueeze(1)).unsqueeze(1)
         return TokenGeometry(packing, start, rotary_phases(pos, self.freqs.to(pos.dtype), self.head_channels),
@@ -230,9 +257,9 @@ class GeoRoPEAttention(nn.Module):
             key, value = packing.pad(k), packing.pad(v)
         else:
             slot = (packing.batch, packing.slot + geometry.start[packing.batch])
-            cache.key = cache.key.index_put(slot, k.to(cache.key.dtype))
-            cache.value = cache.value.index_put(slot, v.to(cache.value.dtype))
-            key, value = (c[:, :geometry.mask.size(-1)].to(q.dtype) for c in (cache.key, cache.value))
+            cache.key, cache.value = append_tokens(cache.key, slot, k), append_tokens(cache.value, slot, v)
+            seen = (slice(packing.size[0]), slice(geometry.mask.size(-1)))
+            key, value = cache.key[seen].to(q.dtype), cache.value[seen].to(q.dtype)
         score = packing.pad(q).transpose(1, 2) @ key.permute(0, 2, 3, 1) / math.sqrt(q.size(-1))  # [B, H, Nq, Nk]
         if self.gain is not None:
             score = score + torch.einsum('hs,bsij->bhij', self.gain, geometry.gram)

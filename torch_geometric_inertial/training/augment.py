@@ -2,25 +2,9 @@ r"""Changes of a training batch that keep the molecules what they are."""
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 from torch_geometric.data import Data
 
-
-def random_rotations(num: int, degrees: float, generator: torch.Generator | None = None,
-                     device: torch.device | str = 'cpu') -> Tensor:
-    r"""Rotations [num, 3, 3] by angles from N(0, degrees²) about random axes; uniform on SO(3) from 180° on."""
-    if degrees >= 180:
-        q = torch.randn(num, 4, generator=generator, device=device)
-    else:
-        angle = torch.randn(num, 1, generator=generator, device=device) * torch.pi * degrees / 180
-        axis = torch.nn.functional.normalize(torch.randn(num, 3, generator=generator, device=device), dim=1)
-        q = torch.cat([(angle / 2).cos(), (angle / 2).sin() * axis], dim=1)
-    w, x, y, z = torch.nn.functional.normalize(q, dim=1).unbind(1)
-    return torch.stack([
-        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
-        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
-        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
-    ], dim=1).view(num, 3, 3)
+from torch_geometric_inertial.frames import random_rotations
 
 
 class RandomPose:
