@@ -23,6 +23,17 @@ STABLE_TORCH_LIBRARY(inertial, m) {
   // gram[t, s, j] = phi_s(t) . phi_s(token j of the sequence of t), zero beyond its end; L = max_length.
   m.def("georope_gram(Tensor phi, Tensor scale_ptr, Tensor ptr, SymInt max_length) -> Tensor");
   m.def("georope_gram_backward(Tensor grad_gram, Tensor phi, Tensor scale_ptr, Tensor ptr) -> Tensor");
+
+  m.def("rope_rotate(Tensor x, Tensor phase) -> Tensor");
+  m.def("rope_rotate_phase(Tensor grad, Tensor out) -> Tensor");
+
+  m.def("nystrom_features(Tensor pos, Tensor landmarks, Tensor whitening, float[] width) -> Tensor");
+  m.def("nystrom_features_pos(Tensor grad, Tensor pos, Tensor landmarks, Tensor whitening, float[] width) -> Tensor");
+
+  m.def("georope_decode_gram(Tensor phi, Tensor slot, int num_scales, int num_keys, Tensor(a!) features) -> Tensor");
+  m.def(
+      "georope_decode(Tensor q, Tensor k, Tensor v, Tensor gram, Tensor gain, Tensor slot, Tensor(a!) key, "
+      "Tensor(b!) value) -> Tensor");
 }
 
 PyMODINIT_FUNC PyInit__C() {

@@ -1,4 +1,24 @@
 r"""Tensor operators, each with a definition in plain PyTorch (``<op>_ref``)."""
+from torch_geometric_inertial.ops.georope_decode import (
+    georope_decode,
+    georope_decode_gram,
+    georope_decode_gram_ref,
+    georope_decode_ref,
+)
+from torch_geometric_inertial.ops.nystrom_features import nystrom_features, nystrom_features_ref
+from torch_geometric_inertial.ops.rope_rotate import rope_rotate, rope_rotate_ref
 from torch_geometric_inertial.ops.segment import segment_mean, segment_sum, segment_sum_ref
 
-__all__ = ['segment_mean', 'segment_sum', 'segment_sum_ref']
+__all__ = [
+    'georope_decode',
+    'georope_decode_gram',
+    'georope_decode_gram_ref',
+    'georope_decode_ref',
+    'nystrom_features',
+    'nystrom_features_ref',
+    'rope_rotate',
+    'rope_rotate_ref',
+    'segment_mean',
+    'segment_sum',
+    'segment_sum_ref',
+]

@@ -1,7 +1,8 @@
 r"""Loads the compiled operators, ``torch.ops.inertial.*``, or says once that they are not there."""
 import warnings
 
-import torch  # noqa: F401  (the extension needs its libraries)
+import torch
+from torch import Tensor
 
 try:
     import torch_geometric_inertial._C  # type: ignore[import-not-found]  # noqa: F401
@@ -13,3 +14,22 @@ except ImportError as error:
         "To build them: pip install --no-build-isolation -e .",
         stacklevel=2,
     )
+
+#: The operators that have a kernel on each type of device.
+KERNELS = {
+    device: frozenset(name.removeprefix('inertial::') for name in torch._C._dispatch_get_all_op_names()
+                      if name.startswith('inertial::')
+                      and torch._C._dispatch_has_kernel_for_dispatch_key(name, device.upper()))
+    for device in ('cpu', 'cuda')
+}
+#: The floating-point types that those kernels take.
+TYPES = {
+    'cpu': (torch.float32, torch.float64, torch.bfloat16),
+    'cuda': (torch.float32, torch.bfloat16, torch.float16),
+}
+
+
+def has_kernel(op: str, x: Tensor) -> bool:
+    r"""Whether the operator runs compiled on tensors like :obj:`x`."""
+    device = x.device.type
+    return op in KERNELS.get(device, ()) and x.dtype in TYPES[device]

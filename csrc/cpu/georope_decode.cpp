@@ -1,0 +1,123 @@
+// One new token a sequence against its cache. A thread owns a sequence: it writes the new token into the cache and
+// reads that sequence's slots only, never the padding behind them.
+#include "../check.h"
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/headeronly/util/BFloat16.h>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+namespace inertial {
+namespace {
+
+using torch::headeronly::BFloat16;
+
+template <typename scalar>
+void append_and_multiply(const Tensor& phi, const int64_t* slot, int64_t num_scales, Tensor& features, Tensor& gram) {
+  const int64_t size = phi.size(1), m = size / num_scales, num_keys = gram.size(2);
+  const int64_t row_step = features.stride(0), key_step = features.stride(1);
+  const scalar* query = phi.const_data_ptr<scalar>();
+  scalar *cache = features.mutable_data_ptr<scalar>(), *product = gram.mutable_data_ptr<scalar>();
+  torch::stable::parallel_for(0, phi.size(0), 4, [&](int64_t r, int64_t end) {
+    for (; r < end; ++r) {
+      const scalar* one = query + r * size;
+      scalar* keys = cache + r * row_step;
+      std::copy_n(one, size, keys + slot[r] * key_step);
+      for (int64_t s = 0; s < num_scales; ++s)
+        for (int64_t j = 0; j <= slot[r]; ++j) {
+          scalar dot = 0;
+          for (int64_t l = s * m; l < (s + 1) * m; ++l) dot += one[l] * keys[j * key_step + l];
+          product[(r * num_scales + s) * num_keys + j] = dot;
+        }
+    }
+  });
+}
+
+template <typename wide, typename stored>
+void decode(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& gram, const Tensor& gain,
+            const int64_t* slot, Tensor& key, Tensor& value, Tensor& out) {
+  const int64_t heads = q.size(1), size = q.size(2), num_scales = gram.size(1), num_keys = gram.size(2);
+  const wide *query = q.const_data_ptr<wide>(), *product = gram.const_data_ptr<wide>();
+  const wide* gains = gain.const_data_ptr<wide>();
+  const stored *new_key = k.const_data_ptr<stored>(), *new_value = v.const_data_ptr<stored>();
+  stored *key_cache = key.mutable_data_ptr<stored>(), *value_cache = value.mutable_data_ptr<stored>();
+  wide* result = out.mutable_data_ptr<wide>();
+  const wide scale = 1 / std::sqrt(static_cast<wide>(size));
+  torch::stable::parallel_for(0, q.size(0), 1, [&](int64_t r, int64_t end) {
+    std::vector<wide> score;
+    for (; r < end; ++r) {
+      const int64_t seen = slot[r] + 1, at = r * heads * size;
+      stored *keys = key_cache + r * key.stride(0), *values = value_cache + r * value.stride(0);
+      std::copy_n(new_key + at, heads * size, keys + slot[r] * key.stride(1));
+      std::copy_n(new_value + at, heads * size, values + slot[r] * value.stride(1));
+      score.resize(seen);
+      for (int64_t h = 0; h < heads; ++h) {
+        const wide* one = query + at + h * size;
+        wide highest = -INFINITY, total = 0;
+        for (int64_t j = 0; j < seen; ++j) {
+          const stored* other = keys + j * key.stride(1) + h * size;
+          wide dot = 0;
+          for (int64_t d = 0; d < size; ++d) dot += one[d] * static_cast<wide>(other[d]);
+          dot *= scale;
+          for (int64_t s = 0; s < num_scales; ++s)
+            dot += gains[h * num_scales + s] * product[(r * num_scales + s) * num_keys + j];
+          score[j] = dot;
+          highest = std::max(highest, dot);
+        }
+        for (int64_t j = 0; j < seen; ++j) total += score[j] = std::exp(score[j] - highest);
+        wide* row = result + at + h * size;
+        std::fill_n(row, size, wide(0));
+        for (int64_t j = 0; j < seen; ++j) {
+          const stored* other = values + j * value.stride(1) + h * size;
+          for (int64_t d = 0; d < size; ++d) row[d] += score[j] / total * static_cast<wide>(other[d]);
+        }
+      }
+    }
+  });
+}
+
+Tensor georope_decode_gram_cpu(const Tensor& phi, const Tensor& slot_, int64_t num_scales, int64_t num_keys,
+                               Tensor features) {
+  check_decode_gram(phi, slot_, num_scales, num_keys, features);
+  const Tensor slot = torch::stable::contiguous(slot_);
+  check_slots("georope_decode_gram", slot.const_data_ptr<int64_t>(), phi.size(0), num_keys);
+  Tensor gram = torch::stable::new_zeros(phi, {phi.size(0), num_scales, num_keys});
+  const auto run = phi.scalar_type() == ScalarType::Double ? append_and_multiply<double> : append_and_multiply<float>;
+  run(torch::stable::contiguous(phi), slot.const_data_ptr<int64_t>(), num_scales, features, gram);
+  return gram;
+}
+
+Tensor georope_decode_cpu(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& gram, const Tensor& gain,
+                          const Tensor& slot_, Tensor key, Tensor value) {
+  check_decode(q, k, v, gram, gain, slot_, key, value);
+  const Tensor slot = torch::stable::contiguous(slot_);
+  check_slots("georope_decode", slot.const_data_ptr<int64_t>(), q.size(0), gram.size(2));
+  const ScalarType wide = compute_type(q.scalar_type());
+  const auto as = [](const Tensor& x, ScalarType type) {
+    return torch::stable::contiguous(x.scalar_type() == type ? x : torch::stable::to(x, type));
+  };
+  Tensor out = torch::stable::new_empty(q, {q.size(0), q.size(1), q.size(2)}, wide);
+  const auto run = [&](auto kernel) {
+    kernel(as(q, wide), as(k, key.scalar_type()), as(v, key.scalar_type()), as(gram, wide), as(gain, wide),
+           slot.const_data_ptr<int64_t>(), key, value, out);
+  };
+  switch (key.scalar_type()) {
+    case ScalarType::Float: run(decode<float, float>); break;
+    case ScalarType::Double: run(decode<double, double>); break;
+    case ScalarType::BFloat16: run(decode<float, BFloat16>); break;
+    default: check(false, "georope_decode: expected key and value to be float32, float64 or bfloat16");
+  }
+  return as(out, q.scalar_type());
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(inertial, CPU, m) {
+  m.impl("georope_decode_gram", TORCH_BOX(&georope_decode_gram_cpu));
+  m.impl("georope_decode", TORCH_BOX(&georope_decode_cpu));
+}
+
+}  // namespace inertial
