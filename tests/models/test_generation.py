@@ -171,6 +171,42 @@ def test_groups_condition_and_their_absence_does_not(make_model):
     same(model.generate(5, num_steps=4, groups=rows[1])[1:2], mixed[1:2])
 
 
+def test_values_and_names_are_asked_for(make_model):
+    model = make_model(num_groups=2, group_names=('ketone', 'ether'), properties=('gap', 'mu'))
+    model.fit_properties(torch.tensor([[0.1, 0.0], [0.4, 5.0]]))
+    with torch.no_grad():
+        model.condition.groups *= 10
+        model.condition.values *= 10
+    free = model.generate(5, num_steps=4)
+    same(model.generate(5, num_steps=4, groups=['ether']), model.generate(5, num_steps=4, groups=torch.tensor([0, 1])))
+    same(model.generate(5, num_steps=4, properties={}), free, atol=0)
+    wide = torch.tensor([0.12, 0.2, 0.3, 0.4, float('nan')])
+    mixed = model.generate(5, num_steps=4, properties={'gap': wide})
+    same(mixed[1:2], model.generate(5, num_steps=4, properties={'gap': 0.2})[1:2])
+    same(mixed[4:], free[4:])
+    with pytest.raises(AssertionError):
+        same(mixed, free)
+    with pytest.warns(UserWarning, match='gap = 0.5 is outside the training range, 0.1 to 0.4'):
+        model.generate(1, num_steps=4, properties={'gap': 0.5})
+
+
+def test_guidance_goes_from_unconditional_to_conditional(make_model):
+    model = make_model(num_groups=2, properties=('gap', ))
+    model.fit_properties(torch.tensor([[0.1], [0.4]]))
+    with torch.no_grad():
+        model.condition.groups *= 10
+    wish = dict(num_steps=4, groups=torch.tensor([1, 0]), properties={'gap': 0.2})
+    free, wanted = model.generate(6, num_steps=4), model.generate(6, **wish)
+    same(model.generate(6, guidance_scale=0, **wish), free)
+    same(model.generate(6, guidance_scale=1, **wish), wanted, atol=0)
+    same(model.generate(6, guidance_scale=1 + 1e-6, **wish), wanted)
+    same(model.generate(6, guidance_scale=1e-6, **wish), free)
+    with pytest.raises(AssertionError):
+        same(model.generate(6, guidance_scale=3, **wish), wanted)
+    with pytest.raises(ValueError, match=r"trained without a null condition, with condition_dropout=0 \(got 2\)"):
+        make_model(num_groups=2, condition_dropout=0.0).generate(1, groups=torch.tensor([1, 0]), guidance_scale=2)
+
+
 def test_the_progress_bar_counts_molecules(make_model, capsys):
     make_model().generate(3, num_steps=2, batch_size=2)
     assert capsys.readouterr() == ('', '')
@@ -217,8 +253,10 @@ def test_a_model_that_has_seen_four_molecules_writes_them_again(make_model, qm9)
     (dict(top_p=1.5), r"'top_p' must be in \(0, 1\] \(got 1.5\)"),
     (dict(solver='euler'), r"'solver' must be 'dpmpp' or 'heun' \(got 'euler'\)"),
     (dict(num_steps=1), r"'num_steps' must be at least 2 for 'dpmpp' \(got 1\)"),
-    (dict(groups=torch.ones(3, 2)), r"'groups' must be \[G\] or \[2, G\] \(got \(3, 2\)\)"),
-    (dict(groups=torch.ones(4)), r"'groups' must be \[2, 0\] \(got \(2, 4\)\)"),
+    (dict(groups=torch.ones(3, 2)), r"'groups' must be \[0\] or \[2, 0\] \(got \(3, 2\)\)"),
+    (dict(groups=torch.ones(4)), r"'groups' must be \[0\] or \[2, 0\] \(got \(4,\)\)"),
+    (dict(groups=['ketone']), r"the model does not know the group 'ketone' \(it knows none by name\)"),
+    (dict(properties={'gap': 1.0}), r"the model does not know the property 'gap' \(it knows none\)"),
 ], ids=str)
 def test_errors(make_model, arguments, message):
     with pytest.raises(ValueError, match=message):

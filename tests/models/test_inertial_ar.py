@@ -3,11 +3,10 @@ import json
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from torch_geometric.data import Data
 
 from torch_geometric_inertial import InertialAR, InertialARConfig
-from torch_geometric_inertial.models.inertial_ar import PRESETS, GroupCondition
+from torch_geometric_inertial.models.inertial_ar import PRESETS
 from torch_geometric_inertial.nn.nystrom import NystromFeatures
 
 
@@ -59,45 +58,34 @@ def test_fit_landmarks_reaches_every_kernel(qm9):
         assert all(not torch.equal(a, m.landmarks) for a, m in zip(before, kernels, strict=True))
 
 
-def condition(dropout=0.0, num_groups=4):
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return GroupCondition(8, num_groups, dropout).eval()
+def test_every_parameter_takes_part_whatever_is_asked_for(qm9):
+    """As DistributedDataParallel wants it."""
+    model = InertialAR(channels=32, heads=2, num_landmarks=8, num_groups=3, properties=('gap', 'mu')).train()
+    model.fit_properties(torch.tensor([[0.0, 1.0], [2.0, 3.0]]))
+    wishes = [dict(), dict(groups=torch.ones(1, 3)), dict(properties=torch.tensor([[1.0, torch.nan]]))]
+    for wish in wishes:
+        batch = Data(z=qm9[0].z, pos=qm9[0].pos, **wish)
+        model.zero_grad()
+        model(batch, torch.Generator().manual_seed(0)).total.backward()
+        assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
 
-@given(st.lists(st.lists(st.integers(0, 1), min_size=4, max_size=4), min_size=1, max_size=5))
-def test_a_condition_is_the_sum_of_its_groups_and_no_condition_is_null(rows):
-    layer, groups = condition(0.3), torch.tensor(rows)
-    expected = torch.stack([sum((layer.groups[g] for g in range(4) if row[g]), torch.zeros(8)) for row in rows])
-    torch.testing.assert_close(layer(groups, len(rows)), expected)
-    assert torch.equal(layer(None, len(rows)), layer.null.expand(len(rows), -1))
-    assert torch.equal(condition(num_groups=0)(None, 2), condition(num_groups=0).null.expand(2, -1))
-
-
-def test_training_drops_whole_conditions_and_single_groups():
-    layer, n = condition(0.25).train(), 20_000
-    with torch.no_grad():
-        layer.null.fill_(100)
-        layer.groups.copy_(torch.eye(4, 8))
-    out = layer(torch.tensor([1, 1, 0, 1]).expand(n, 4), n, torch.Generator().manual_seed(0))
-    null = (out == 100).all(1)
-    assert null.float().mean().item() == pytest.approx(0.25, abs=0.02)
-    share = out[~null].mean(0)
-    torch.testing.assert_close(share[:4], torch.tensor([0.75, 0.75, 0.0, 0.75]), atol=0.02, rtol=0)
-    assert torch.equal(layer(None, 3), layer.null.expand(3, -1))
-
-
-def test_condition_dropout_comes_from_the_generator():
-    layer, groups, state = condition(0.5).train(), torch.ones(50, 4), torch.get_rng_state()
-    a, b = (layer(groups, 50, torch.Generator().manual_seed(1)) for _ in range(2))
-    assert torch.equal(a, b)
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_groups_of_the_wrong_shape():
-    for num_groups in (4, 0):
-        with pytest.raises(ValueError, match=rf"'groups' must be \[2, {num_groups}\] \(got \(2, 3\)\)"):
-            condition(num_groups=num_groups)(torch.ones(2, 3), 2)
+def test_groups_and_properties_reach_the_loss_and_their_range_the_weights(qm9, tmp_path):
+    fields = dict(channels=32, heads=2, num_landmarks=8, num_groups=2, group_names=('a', 'b'), properties=('gap', ))
+    model = InertialAR(**fields).fit_properties(torch.tensor([[1.0], [5.0]])).eval()
+    for name, p in model.named_parameters():
+        if 'type_head' in name:
+            torch.nn.init.normal_(p)
+    def loss(model, **wish):
+        return model(Data(z=qm9[0].z, pos=qm9[0].pos, **wish), torch.Generator().manual_seed(0)).total.item()
+    wishes = [dict(), dict(groups=torch.tensor([[1, 0]])), dict(properties=torch.tensor([[2.0]])),
+              dict(properties=torch.tensor([[3.0]])),
+              dict(groups=torch.tensor([[1, 0]]), properties=torch.tensor([[3.0]]))]
+    losses = [loss(model, **wish) for wish in wishes]
+    assert len(set(losses)) == len(wishes)
+    assert loss(model, groups=torch.zeros(1, 2), properties=torch.full((1, 1), torch.nan)) == losses[0]
+    again = InertialAR.from_pretrained(model.save_pretrained(tmp_path))
+    assert again.config == model.config and [loss(again, **wish) for wish in wishes] == losses
 
 
 @pytest.mark.parametrize('fields, message', [
@@ -115,6 +103,9 @@ def test_groups_of_the_wrong_shape():
     (dict(elements=[0, 1]), r"'elements' must be distinct atomic numbers \(got \(0, 1\)\)"),
     (dict(elements=(1, 119)), r"'elements' must be distinct atomic numbers"),
     (dict(modulation='none'), r"'modulation' must be one of each, shared, additive \(got 'none'\)"),
+    (dict(properties=('gap', 'gap')), r"'properties' must be distinct \(got \('gap', 'gap'\)\)"),
+    (dict(num_groups=2, group_names=['a', 'a']), r"'group_names' must be distinct \(got \('a', 'a'\)\)"),
+    (dict(num_groups=3, group_names=['a', 'b']), r"'group_names' must name all 3 groups \(got 2\)"),
     (dict(order='random'), r"'order' must be 'smiles', 'heavy_first' or 'rank' \(got 'random'\)"),
 ], ids=str)
 def test_errors_of_the_configuration(fields, message):

@@ -18,6 +18,7 @@ from torch_geometric.data import Data
 from torch_geometric_inertial.elements import COVALENT_RADII, SYMBOLS
 from torch_geometric_inertial.models.pretrained import Pretrained
 from torch_geometric_inertial.models.writing import AtomWriter
+from torch_geometric_inertial.nn.condition import Condition
 from torch_geometric_inertial.nn.diffusion_head import DiffusionHead
 from torch_geometric_inertial.nn.environment import EnvironmentReadout
 from torch_geometric_inertial.nn.geo_rope_attention import GeoRoPEGeometry
@@ -41,7 +42,7 @@ class Parts(NamedTuple):
 
     Attributes:
         embedding (Module): Atoms to tokens, see :class:`~torch_geometric_inertial.nn.atom_embedding.AtomEmbedding`.
-        condition (Module): Conditions to the token in slot 0: :obj:`condition(groups or None, batch_size) -> [B, C]`.
+        condition (Condition): Conditions to the token in slot 0.
         type_geometry (GeoRoPEGeometry): Geometry of the first stack.
         type_stack (CausalStack): Up to the type of the next atom.
         type_head (Module): Tokens [T, C] to logits [T, V].
@@ -57,7 +58,7 @@ class Parts(NamedTuple):
         pair_channels (int): Width of the :class:`PairKeys` that the head's network takes; 0 for none.
     """
     embedding: nn.Module
-    condition: nn.Module
+    condition: Condition
     type_geometry: GeoRoPEGeometry
     type_stack: CausalStack
     type_head: nn.Module
@@ -151,6 +152,11 @@ class AtomAutoregressor(Pretrained, AtomWriter):
     def coord_geometry(self) -> GeoRoPEGeometry:
         return self.type_geometry if self.own_coord_geometry is None else self.own_coord_geometry
 
+    def fit_properties(self, properties: Tensor) -> AtomAutoregressor:
+        r"""Tells the condition the scale and the range of the properties: [M, P] of the training set, NaN unknown."""
+        self.condition.fit_properties(properties)
+        return self
+
     def tokenize(self, data: Data) -> tuple[Tensor, Tensor, Tensor]:
         r"""Types [T], positions [T, 3] (float32) and offsets [B + 1] of a molecule or a batch, checked.
 
@@ -192,8 +198,8 @@ class AtomAutoregressor(Pretrained, AtomWriter):
         r"""The training loss of a PyG :obj:`Batch` of molecules in the model's frame and order.
 
         Args:
-            batch (Batch): :obj:`z` [T], :obj:`pos` [T, 3] in Å, :obj:`ptr`; :obj:`groups` [B, G] where the model has
-                them.
+            batch (Batch): :obj:`z` [T], :obj:`pos` [T, 3] in Å, :obj:`ptr`; :obj:`groups` [B, G] and
+                :obj:`properties` [B, P] where the model has them.
             generator (torch.Generator, optional): Source of the noise.
         """
         seen = self.read(batch, generator)
@@ -229,7 +235,8 @@ class AtomAutoregressor(Pretrained, AtomWriter):
         # the condition in slot 0 of each sequence, atoms behind it
         token_ptr = ptr + torch.arange(ptr.numel(), device=ptr.device)
         at = torch.arange(types.numel(), device=ptr.device) + atoms.batch + 1  # token of each atom
-        begin = self.condition(batch.get('groups'), atoms.size[0], generator)
+        wanted = {name: batch[name] for name in ('groups', 'properties') if name in batch}
+        begin = self.condition(wanted, atoms.size[0], generator)
         x = tokens.new_empty(int(token_ptr[-1]), self.channels).index_copy(0, at, tokens)
         x = x.index_copy(0, token_ptr[:-1], begin.to(x.dtype))
         token_pos = pos.new_zeros(x.size(0), 3).index_copy(0, at, seen_pos)

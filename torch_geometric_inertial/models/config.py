@@ -70,3 +70,15 @@ class ModelConfig:
         """
         if not elements or len(set(elements)) != len(elements) or not all(0 < z < len(SYMBOLS) for z in elements):
             raise ValueError(f"'elements' must be distinct atomic numbers (got {elements})")
+
+    def check_conditions(self, num_groups: int, group_names: tuple[str, ...], properties: tuple[str, ...]) -> None:
+        r"""Refuses names that are not unambiguous.
+
+        Raises:
+            ValueError: If a name comes twice, or some groups have names and others not.
+        """
+        for field, names in (('group_names', group_names), ('properties', properties)):
+            if len(set(names)) != len(names):
+                raise ValueError(f"'{field}' must be distinct (got {names})")
+        if group_names and len(group_names) != num_groups:
+            raise ValueError(f"'group_names' must name all {num_groups} groups (got {len(group_names)})")

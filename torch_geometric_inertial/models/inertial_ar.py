@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch_geometric_inertial.models.autoregressor import AtomAutoregressor, Parts
 from torch_geometric_inertial.models.config import ModelConfig
 from torch_geometric_inertial.nn.atom_embedding import AtomEmbedding, ReleasedAtomEmbedding
+from torch_geometric_inertial.nn.condition import Condition
 from torch_geometric_inertial.nn.denoising_mlp import MODULATIONS
 from torch_geometric_inertial.nn.diffusion_head import DiffusionHead
 from torch_geometric_inertial.nn.fourier import FourierFeatures
@@ -28,6 +29,8 @@ class InertialARConfig(ModelConfig):
         max_atoms (int): Longest molecule.
         order (str): The :class:`~torch_geometric_inertial.transforms.CanonicalOrder` that the model reads and writes.
         num_groups (int): Groups of the multi-hot condition; 0 for none.
+        group_names (tuple): Their names, so that they can be asked for by name.
+        properties (tuple): Names of the real numbers of the condition, such as :obj:`('gap', )`.
         channels (int): Size of a token.
         heads (int): Attention heads.
         type_layers (int): Layers up to the type of the next atom.
@@ -53,14 +56,16 @@ class InertialARConfig(ModelConfig):
         coord_weight (float): Weight of the diffusion loss.
         context_noise (float): Noise (Å) on the positions that the network is told of in training.
         dropout (float): Of attention weights and residual branches.
-        condition_dropout (float): Share of molecules trained with the null condition; of the others, each group is
-            left out with the same probability.
+        condition_dropout (float): Share of molecules trained with the null condition; of the others, each group and
+            each property is left out with the same probability.
         released_head (bool): Whether the diffusion head has the Fourier features of the papers, 512 a component.
     """
     elements: tuple[int, ...] = (1, 6, 7, 8, 9)
     max_atoms: int = 30
     order: str = 'smiles'
     num_groups: int = 0
+    group_names: tuple[str, ...] = ()
+    properties: tuple[str, ...] = ()
     channels: int = 160
     heads: int = 5
     type_layers: int = 3
@@ -87,7 +92,7 @@ class InertialARConfig(ModelConfig):
     released_head: bool = False
 
     def __post_init__(self):
-        self.as_tuples('elements', 'widths')
+        self.as_tuples('elements', 'widths', 'group_names', 'properties')
         self.check_elements(self.elements)
         self.check(
             at_least_one=('max_atoms', 'channels', 'heads', 'type_layers', 'coord_layers', 'head_channels',
@@ -97,6 +102,7 @@ class InertialARConfig(ModelConfig):
             positive=('sigma_data', 'noise_std'), share=('dropout', 'condition_dropout'))
         if self.modulation not in MODULATIONS:
             raise ValueError(f"'modulation' must be one of {', '.join(MODULATIONS)} (got '{self.modulation}')")
+        self.check_conditions(self.num_groups, self.group_names, self.properties)
         if self.order not in ('smiles', 'heavy_first', 'rank'):
             raise ValueError(f"'order' must be 'smiles', 'heavy_first' or 'rank' (got '{self.order}')")
 
@@ -114,38 +120,6 @@ PRESETS = {
                               coord_weight=4.0, released_head=True),
 }
 InertialARConfig.presets = PRESETS
-
-
-class GroupCondition(nn.Module):
-    r"""The token in slot 0: the sum of the embeddings of the wanted groups, or the null vector.
-
-    Args:
-        channels (int): Size of a token.
-        num_groups (int): Groups :math:`G`; with 0 the null vector is all there is.
-        dropout (float): Share of molecules trained as unconditional, and of groups left out of the others.
-    """
-    def __init__(self, channels: int, num_groups: int, dropout: float):
-        super().__init__()
-        self.dropout = dropout
-        self.null = nn.Parameter(torch.empty(channels))
-        self.groups = nn.Parameter(torch.empty(num_groups, channels)) if num_groups > 0 else None
-        for parameter in self.parameters():
-            nn.init.normal_(parameter, std=0.3)
-
-    def forward(self, groups: Tensor | None, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
-        null = self.null.expand(batch_size, -1)
-        if groups is None:
-            return null
-        if self.groups is None or groups.shape != (batch_size, self.groups.size(0)):
-            expected = 0 if self.groups is None else self.groups.size(0)
-            raise ValueError(f"'groups' must be [{batch_size}, {expected}] (got {tuple(groups.shape)})")
-        groups = groups.to(self.null.dtype)
-        drop = groups.new_zeros(batch_size, 1)
-        if self.training:
-            chance = torch.rand(batch_size, 1 + groups.size(1), generator=generator, device=groups.device)
-            groups = groups * (chance[:, 1:] >= self.dropout)
-            drop = (chance[:, :1] < self.dropout).to(groups.dtype)
-        return drop * null + (1 - drop) * (groups @ self.groups)
 
 
 class InertialAR(AtomAutoregressor):
@@ -183,7 +157,7 @@ class InertialAR(AtomAutoregressor):
         super().__init__(
             Parts(
                 embedding=embedding,
-                condition=GroupCondition(c.channels, c.num_groups, c.condition_dropout),
+                condition=Condition(c.channels, c.num_groups, c.properties, c.condition_dropout, c.group_names),
                 type_geometry=geometry,
                 type_stack=CausalStack(c.type_layers, geometry=geometry, fusion=c.fusion, **stack),
                 type_head=type_head,

@@ -58,7 +58,7 @@ class AtomWriter(nn.Module):
         molecules = self.stream(num_samples, **settings)
         return list(tqdm(molecules, total=num_samples, unit='mol', disable=not progress))
 
-    def stream(self, num_samples: int, *, groups: Tensor | None = None, properties: dict | None = None,
+    def stream(self, num_samples: int, *, groups: Tensor | list[str] | None = None, properties: dict | None = None,
                guidance_scale: float = 1.0, temperature: float = 1.0, top_p: float = 1.0,
                num_steps: int | None = None, solver: str = 'dpmpp', seed: int = 0, batch_size: int | None = None,
                max_atoms: int | None = None, shard: tuple[int, int] = (0, 1)) -> Iterator[Data]:
@@ -66,9 +66,10 @@ class AtomWriter(nn.Module):
 
         Args:
             num_samples (int): Number of molecules of all shards together.
-            groups (Tensor, optional): Wanted groups, 0/1, [G] for all or [num_samples, G]; unconditional if
-                :obj:`None`.
-            properties (dict, optional): Wanted values by name, a number for all or [num_samples].
+            groups (Tensor or list, optional): Wanted groups, 0/1, [G] for all or [num_samples, G], or their names;
+                unconditional if :obj:`None`.
+            properties (dict, optional): Wanted values by name, a number for all or [num_samples]; outside the range of
+                the training set, warns.
             guidance_scale (float): How far to go from unconditional (0) to conditional (1), or beyond; other values
                 than these take twice the work. (default: :obj:`1.0`)
             temperature (float): Of the types and parents; 0 takes the most likely. (default: :obj:`1.0`)
@@ -95,7 +96,7 @@ class AtomWriter(nn.Module):
                     for i in index)
         return self.write(requests, sampling, seed=seed, batch_size=batch_size, max_atoms=max_atoms)
 
-    def complete(self, scaffold: Data, num_samples: int = 1, *, groups: Tensor | None = None,
+    def complete(self, scaffold: Data, num_samples: int = 1, *, groups: Tensor | list[str] | None = None,
                  properties: dict | None = None, guidance_scale: float = 1.0, temperature: float = 1.0,
                  top_p: float = 1.0, num_steps: int | None = None, solver: str = 'dpmpp', seed: int = 0,
                  batch_size: int | None = None, max_atoms: int | None = None, num_poses: int = 16,
@@ -386,7 +387,7 @@ class AtomWriter(nn.Module):
             self._begin_with_fragments(state, at, rows, begin)
 
     def _begin(self, wanted: dict[str, Tensor] | None, num: int) -> Tensor:
-        return self.condition(None if wanted is None else wanted['groups'], num)
+        return self.condition(wanted, num)
 
     def _choose_poses(self, entering: list[Request], begin: Tensor,
                       numbers: list[RandomNumbers]) -> list[Poses | None]:
@@ -463,26 +464,21 @@ class AtomWriter(nn.Module):
         return max_atoms
 
     def _sampling(self, temperature: float, top_p: float, num_steps: int | None, solver: str, guidance_scale: float,
-                  groups: Tensor | None, properties: dict | None) -> Sampling:
+                  groups: Tensor | list[str] | None, properties: dict | None) -> Sampling:
         sampling = Sampling(temperature, top_p, 24 if num_steps is None else num_steps, solver, guidance_scale)
         if guidance_scale != 1:
             if groups is None and not properties:
                 raise ValueError(f"'guidance_scale' needs 'groups' or 'properties' (got {guidance_scale} and neither)")
-            if self.condition.dropout == 0:
+            if not self.condition.has_null:
                 raise ValueError(f"'guidance_scale' must be 1 for a model that was trained without a null condition, "
                                  f"with condition_dropout=0 (got {guidance_scale})")
         return sampling
 
-    def _wanted(self, num_samples: int, groups: Tensor | None, properties: dict | None) -> dict[str, Tensor] | None:
+    def _wanted(self, num_samples: int, groups: Tensor | list[str] | None, properties: dict | None) -> dict[str, Tensor] | None:
         r"""The conditions of all molecules, each [num_samples, ...]; :obj:`None` if there are none."""
         if num_samples < 1:
             raise ValueError(f"'num_samples' must be at least 1 (got {num_samples})")
-        wanted = {}
-        if groups is not None:
-            if groups.dim() not in (1, 2) or (groups.dim() == 2 and groups.size(0) not in (1, num_samples)):
-                raise ValueError(f"'groups' must be [G] or [{num_samples}, G] (got {tuple(groups.shape)})")
-            wanted['groups'] = groups.to(self.radii.device).expand(num_samples, -1)
-        return wanted or None
+        return self.condition.wanted(num_samples, groups, properties)
 
     def _fragment(self, data: Data, what: str, max_atoms: int, num_poses: int, whole: bool) -> Fragment:
         r"""A checked fragment; :obj:`what` names it in messages."""

@@ -1,5 +1,6 @@
 r"""Layers: attention that knows where atoms are, and the parts of the generators."""
 from .atom_embedding import AtomEmbedding
+from .condition import Condition
 from .diffusion_head import DiffusionHead
 from .environment import EnvironmentReadout
 from .fourier import FourierFeatures, RandomFourierFeatures
@@ -13,6 +14,7 @@ from .valence import ValenceReadout
 __all__ = [
     'AtomEmbedding',
     'CausalStack',
+    'Condition',
     'DiffusionHead',
     'EnvironmentReadout',
     'FourierFeatures',
