@@ -1,13 +1,14 @@
 r"""Generate 3D molecules and predict from 3D geometry with PyTorch Geometric."""
 from .models import AtomAutoregressor, InertialAR, InertialARConfig, LossTerms
 from .nn import GeoRoPEAttention
-from .transforms import CanonicalOrder, InertialFrame
+from .transforms import CanonicalOrder, FunctionalGroups, InertialFrame
 
 __version__ = '0.1.0'
 
 __all__ = [
     'AtomAutoregressor',
     'CanonicalOrder',
+    'FunctionalGroups',
     'GeoRoPEAttention',
     'InertialAR',
     'InertialARConfig',

@@ -12,6 +12,7 @@ def molecules(sizes, groups=False):
     out = [Data(z=torch.randint(1, 119, (n, ), generator=g), pos=torch.randn(n, 3, generator=g)) for n in sizes]
     for data in out if groups else []:
         data.groups = torch.randint(2, (1, 4), generator=g)
+        data.properties = torch.randn(1, 3, generator=g, dtype=torch.float64)
     return out
 
 
@@ -22,7 +23,7 @@ def test_a_batch_is_that_of_pyg(sizes, groups, data):
     packed = PackedMolecules.from_dataset(items)
     ours, theirs = packed.batch(torch.tensor(index)), Batch.from_data_list([items[i] for i in index])
     assert len(packed) == len(items)
-    for name in ('z', 'pos', 'ptr', *(['groups'] if groups else [])):
+    for name in ('z', 'pos', 'ptr', *(['groups', 'properties'] if groups else [])):
         assert torch.equal(ours[name], theirs[name]) and ours[name].dtype == theirs[name].dtype
 
 
@@ -31,12 +32,38 @@ def test_a_batch_is_that_of_pyg(sizes, groups, data):
     (4, (4, 2), [0, 4], None, r"expected 'z' \[T\], 'pos' \[T, 3\]"),
     (4, (4, 3), [0, 3], None, r"expected 'z' \[T\], 'pos' \[T, 3\] and 'ptr' \[M \+ 1\] ending in T"),
     (4, (4, 3), [[0, 4]], None, r"expected 'z' \[T\]"),
-    (4, (4, 3), [0, 2, 4], (3, 5), r"'groups' must have a row a molecule, 2 \(got 3\)"),
+    (4, (4, 3), [0, 2, 4], (3, 5), r"'groups' must have a row a molecule, 2 \(got \(3, 5\)\)"),
 ], ids=str)
 def test_errors(z, pos, ptr, groups, message):
     with pytest.raises(ValueError, match=message):
         PackedMolecules(torch.ones(z).long(), torch.zeros(pos), torch.tensor(ptr),
                         None if groups is None else torch.zeros(groups))
+
+
+@pytest.mark.parametrize('conditions, message', [
+    (dict(properties=torch.zeros(3, 1)), r"'properties' must have a row a molecule, 2 \(got \(3, 1\)\)"),
+    (dict(properties=torch.zeros(2)), r"'properties' must have a row a molecule, 2 \(got \(2,\)\)"),
+    (dict(properties=torch.zeros(2, 1).long()), r"'properties' must be floating point \(got torch.int64\)"),
+    (dict(properties=torch.tensor([[float('nan')], [float('inf')]])),
+     r"'properties' must be finite, or NaN where not known \(got one infinite at molecule 1\)"),
+    (dict(groups=torch.tensor([[0, 1], [2, 1]])), r"'groups' must be 0 or 1 \(got 2\)"),
+], ids=range(5))
+def test_errors_of_conditions(conditions, message):
+    with pytest.raises(ValueError, match=message):
+        PackedMolecules(torch.ones(4).long(), torch.zeros(4, 3), torch.tensor([0, 2, 4]), **conditions)
+
+
+def test_a_value_may_be_unknown():
+    packed = PackedMolecules(torch.ones(4).long(), torch.zeros(4, 3), torch.tensor([0, 2, 4]),
+                             properties=torch.tensor([[float('nan'), 1.0], [2.0, 3.0]]))
+    assert packed.batch(torch.tensor([1, 0])).properties[1].isnan().tolist() == [True, False]
+
+
+def test_conditions_that_one_molecule_lacks():
+    items = molecules([3, 2], groups=True)
+    del items[1].properties
+    with pytest.raises(ValueError, match=r"molecule 1 lacks 'properties', which others have \(got Data"):
+        PackedMolecules.from_dataset(items)
 
 
 def test_offsets_and_elements_that_are_not():
@@ -67,7 +94,8 @@ def test_parts_and_single_molecules(sizes, data):
     items = molecules(sizes, groups=True)
     index = data.draw(st.lists(st.integers(0, len(items) - 1), min_size=1, max_size=10))
     part = PackedMolecules.from_dataset(items).subset(torch.tensor(index))
-    assert torch.equal(part.groups, torch.cat([items[i].groups for i in index]))
+    for name in ('groups', 'properties'):
+        assert torch.equal(getattr(part, name), torch.cat([items[i][name] for i in index]))
     singles = part.to_data_list()
     assert len(part) == len(singles) == len(index)
     for i, single in zip(index, singles, strict=True):

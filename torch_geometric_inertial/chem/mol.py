@@ -166,12 +166,15 @@ def from_mol(mol: 'Mol') -> Data:
 
 
 def bonds_of(data: Data, what: str = 'data') -> tuple[list[tuple[int, int]], list[int]]:
-    r"""Each bond of ``data.edge_index`` once, with its order from ``data.edge_attr`` [E] (1 without it)."""
+    r"""Each bond of ``data.edge_index`` once, with its order from ``data.edge_attr``: [E], or one-hot [E, 4] as PyG's
+    own QM9 has it (single, double, triple, and aromatic, which is refused); 1 without it."""
     if data.edge_index is None:
         raise ValueError(f"{what} needs bonds in 'edge_index' (got {data})")
     order = data.edge_attr
     if order is None:
         order = data.edge_index.new_ones(data.edge_index.size(1))
+    if order.dim() == 2 and order.size(1) == 4:
+        order = order.argmax(dim=1) + 1
     if order.shape != data.edge_index.shape[1:] or not torch.isin(order, order.new_tensor([1, 2, 3])).all():
         raise ValueError(f"{what} needs bond orders 1, 2, 3 in 'edge_attr' [E] (got {order})")
     bonds = {}

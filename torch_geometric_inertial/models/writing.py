@@ -474,7 +474,8 @@ class AtomWriter(nn.Module):
                                  f"with condition_dropout=0 (got {guidance_scale})")
         return sampling
 
-    def _wanted(self, num_samples: int, groups: Tensor | list[str] | None, properties: dict | None) -> dict[str, Tensor] | None:
+    def _wanted(self, num_samples: int, groups: Tensor | list[str] | None,
+                properties: dict | None) -> dict[str, Tensor] | None:
         r"""The conditions of all molecules, each [num_samples, ...]; :obj:`None` if there are none."""
         if num_samples < 1:
             raise ValueError(f"'num_samples' must be at least 1 (got {num_samples})")

@@ -161,7 +161,7 @@ class Condition(nn.Module):
             if bool(self.property_std.isnan().any()):
                 raise ValueError("the range of 'properties' is not known: 'fit_properties' comes first")
             known = ~values.isnan() & self._keep(values, generator)
-            unit = (values.double() - self.property_mean) / self.property_std
+            unit = (values - self.property_mean) / self.property_std
             features = self.features(unit.unsqueeze(-1)).where(known.unsqueeze(-1), 0).to(null.dtype)  # [B, P, F]
             out = out + torch.einsum('bpf,pfc->bc', features, self.values)
             asked = asked | known.any(dim=1, keepdim=True)
