@@ -1,10 +1,11 @@
 // One new token a sequence against its cache. A thread owns a sequence: it writes the new token into the cache and
 // reads that sequence's slots only, never the padding behind them.
 #include "../check.h"
+#include "bfloat16.h"
+#include "capability.h"
 
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
-#include <torch/headeronly/util/BFloat16.h>
 
 #include <algorithm>
 #include <cmath>
@@ -13,68 +14,47 @@
 namespace inertial {
 namespace {
 
-using torch::headeronly::BFloat16;
+#define INERTIAL_KERNEL "georope_decode.h"
+#include "simd_levels.h"
 
 template <typename scalar>
 void append_and_multiply(const Tensor& phi, const int64_t* slot, int64_t num_scales, Tensor& features, Tensor& gram) {
-  const int64_t size = phi.size(1), m = size / num_scales, num_keys = gram.size(2);
+  const int64_t size = phi.size(1), num_keys = gram.size(2);
   const int64_t row_step = features.stride(0), key_step = features.stride(1);
   const scalar* query = phi.const_data_ptr<scalar>();
   scalar *cache = features.mutable_data_ptr<scalar>(), *product = gram.mutable_data_ptr<scalar>();
   torch::stable::parallel_for(0, phi.size(0), 4, [&](int64_t r, int64_t end) {
     for (; r < end; ++r) {
-      const scalar* one = query + r * size;
       scalar* keys = cache + r * row_step;
-      std::copy_n(one, size, keys + slot[r] * key_step);
-      for (int64_t s = 0; s < num_scales; ++s)
-        for (int64_t j = 0; j <= slot[r]; ++j) {
-          scalar dot = 0;
-          for (int64_t l = s * m; l < (s + 1) * m; ++l) dot += one[l] * keys[j * key_step + l];
-          product[(r * num_scales + s) * num_keys + j] = dot;
-        }
+      std::copy_n(query + r * size, size, keys + slot[r] * key_step);
+      INERTIAL_AT_LEVEL(dots(query + r * size, keys, key_step, num_scales, size / num_scales, slot[r] + 1,
+                             product + r * num_scales * num_keys, num_keys));
     }
   });
 }
 
-template <typename wide, typename stored>
+template <typename scalar, typename stored>
 void decode(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& gram, const Tensor& gain,
             const int64_t* slot, Tensor& key, Tensor& value, Tensor& out) {
   const int64_t heads = q.size(1), size = q.size(2), num_scales = gram.size(1), num_keys = gram.size(2);
-  const wide *query = q.const_data_ptr<wide>(), *product = gram.const_data_ptr<wide>();
-  const wide* gains = gain.const_data_ptr<wide>();
-  const stored *new_key = k.const_data_ptr<stored>(), *new_value = v.const_data_ptr<stored>();
-  stored *key_cache = key.mutable_data_ptr<stored>(), *value_cache = value.mutable_data_ptr<stored>();
-  wide* result = out.mutable_data_ptr<wide>();
-  const wide scale = 1 / std::sqrt(static_cast<wide>(size));
+  const int64_t key_row = key.stride(0), key_step = key.stride(1);
+  const int64_t value_row = value.stride(0), value_step = value.stride(1);
+  const scalar *query = q.const_data_ptr<scalar>(), *product = gram.const_data_ptr<scalar>();
+  const scalar* gains = gain.const_data_ptr<scalar>();
+  const auto *new_key = static_cast<const stored*>(k.const_data_ptr()),
+             *new_value = static_cast<const stored*>(v.const_data_ptr());
+  auto *key_cache = static_cast<stored*>(key.mutable_data_ptr()),
+       *value_cache = static_cast<stored*>(value.mutable_data_ptr());
+  scalar* result = out.mutable_data_ptr<scalar>();
   torch::stable::parallel_for(0, q.size(0), 1, [&](int64_t r, int64_t end) {
-    std::vector<wide> score;
+    std::vector<scalar> score(heads * num_keys);
     for (; r < end; ++r) {
-      const int64_t seen = slot[r] + 1, at = r * heads * size;
-      stored *keys = key_cache + r * key.stride(0), *values = value_cache + r * value.stride(0);
-      std::copy_n(new_key + at, heads * size, keys + slot[r] * key.stride(1));
-      std::copy_n(new_value + at, heads * size, values + slot[r] * value.stride(1));
-      score.resize(seen);
-      for (int64_t h = 0; h < heads; ++h) {
-        const wide* one = query + at + h * size;
-        wide highest = -INFINITY, total = 0;
-        for (int64_t j = 0; j < seen; ++j) {
-          const stored* other = keys + j * key.stride(1) + h * size;
-          wide dot = 0;
-          for (int64_t d = 0; d < size; ++d) dot += one[d] * static_cast<wide>(other[d]);
-          dot *= scale;
-          for (int64_t s = 0; s < num_scales; ++s)
-            dot += gains[h * num_scales + s] * product[(r * num_scales + s) * num_keys + j];
-          score[j] = dot;
-          highest = std::max(highest, dot);
-        }
-        for (int64_t j = 0; j < seen; ++j) total += score[j] = std::exp(score[j] - highest);
-        wide* row = result + at + h * size;
-        std::fill_n(row, size, wide(0));
-        for (int64_t j = 0; j < seen; ++j) {
-          const stored* other = values + j * value.stride(1) + h * size;
-          for (int64_t d = 0; d < size; ++d) row[d] += score[j] / total * static_cast<wide>(other[d]);
-        }
-      }
+      const int64_t at = r * heads * size;
+      stored *keys = key_cache + r * key_row, *values = value_cache + r * value_row;
+      std::copy_n(new_key + at, heads * size, keys + slot[r] * key_step);
+      std::copy_n(new_value + at, heads * size, values + slot[r] * value_step);
+      INERTIAL_AT_LEVEL(attend(query + at, keys, key_step, values, value_step, product + r * num_scales * num_keys,
+                               gains, num_scales, num_keys, heads, size, slot[r] + 1, score.data(), result + at));
     }
   });
 }
@@ -107,7 +87,7 @@ Tensor georope_decode_cpu(const Tensor& q, const Tensor& k, const Tensor& v, con
   switch (key.scalar_type()) {
     case ScalarType::Float: run(decode<float, float>); break;
     case ScalarType::Double: run(decode<double, double>); break;
-    case ScalarType::BFloat16: run(decode<float, BFloat16>); break;
+    case ScalarType::BFloat16: run(decode<float, bfloat16>); break;
     default: check(false, "georope_decode: expected key and value to be float32, float64 or bfloat16");
   }
   return as(out, q.scalar_type());
