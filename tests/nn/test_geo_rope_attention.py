@@ -154,18 +154,22 @@ def decode(layer, x, pos, ptr, parts, capacity=None):
 @pytest.mark.parametrize('variant', [dict(), dict(exact=True), dict(fusion='heads'), dict(qk_norm=True),
                                      dict(qk_norm=True, norm='layer')], ids=str)
 @pytest.mark.parametrize('dtype, atol', [(torch.float32, 1e-5), (torch.float64, 1e-10)])
-def test_decoding_token_by_token_is_the_full_pass(variant, dtype, atol):
+@pytest.mark.parametrize('grad', [False, True])
+def test_decoding_token_by_token_is_the_full_pass(variant, dtype, atol, grad):
     length = [6, 6, 6]
     layer, (x, pos, ptr) = attention(dtype=dtype, **variant), tokens(length, dtype=dtype)
-    full, steps = layer(x, pos, ptr), decode(layer, x, pos, ptr, [[1, 1, 1]] * 6)
+    with torch.set_grad_enabled(grad):
+        full, steps = layer(x, pos, ptr), decode(layer, x, pos, ptr, [[1, 1, 1]] * 6)
+    assert steps.requires_grad == grad
     torch.testing.assert_close(steps, full, atol=atol * full.detach().abs().max().item(), rtol=0)
 
 
-@given(data=st.data(), length=lengths, exact=st.booleans(), slack=st.integers(0, 3))
-def test_decoding_in_ragged_chunks_is_the_full_pass(data, length, exact, slack):
+@given(data=st.data(), length=lengths, exact=st.booleans(), slack=st.integers(0, 3), grad=st.booleans())
+def test_decoding_in_ragged_chunks_is_the_full_pass(data, length, exact, slack, grad):
     cuts = data.draw(st.tuples(*[st.lists(st.integers(0, 5), max_size=3)] * len(length)))
     layer, (x, pos, ptr) = attention(exact=exact), tokens(length)
-    out = decode(layer, x, pos, ptr, chunks(length, cuts), max(length) + slack)
+    with torch.set_grad_enabled(grad):
+        out = decode(layer, x, pos, ptr, chunks(length, cuts), max(length) + slack)
     torch.testing.assert_close(out, layer(x, pos, ptr), **CLOSE)
 
 
@@ -213,6 +217,32 @@ def test_gradients(variant):
     inputs = (x.requires_grad_(), pos.requires_grad_(), *parameters)
     assert torch.autograd.gradcheck(function, inputs, fast_mode=True)
     assert torch.autograd.gradgradcheck(function, inputs, fast_mode=True)
+
+
+@pytest.mark.parametrize('variant', [dict(), dict(exact=True), dict(fusion='heads'), dict(causal=False)], ids=str)
+def test_one_token_a_row_after_prefixes_of_any_length(variant):
+    """Single tokens, without derivatives and in the memory of a cache with rows to spare, after several at a time."""
+    length = [5, 3, 7]
+    layer, (x, pos, ptr) = attention(**variant), tokens(length)
+    last = ptr[1:] - 1
+    before = torch.ones(sum(length), dtype=torch.bool)
+    before[last] = False
+    with torch.no_grad():
+        cache = layer.new_cache(5, 9, x)
+        memory = cache.key.data_ptr(), cache.value.data_ptr(), cache.geometry.features.data_ptr()
+        layer(x[before], pos[before], torch.tensor([0, 4, 6, 12]), cache)
+        out = layer(x[last], pos[last], torch.arange(4), cache)
+        torch.testing.assert_close(out, layer(x, pos, ptr)[last], **CLOSE)
+    assert memory == (cache.key.data_ptr(), cache.value.data_ptr(), cache.geometry.features.data_ptr())
+    assert cache.geometry.length.tolist() == [5, 3, 7, 0, 0]
+
+
+def test_half_precision_decodes_with_float32_geometry():
+    layer, (x, pos, ptr) = attention(dtype=torch.float32), tokens([5, 5], dtype=torch.float32)
+    full = layer(x, pos, ptr)
+    with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
+        steps = decode(layer, x, pos, ptr, [[1, 1]] * 5)
+    torch.testing.assert_close(steps, full, atol=0.05 * full.detach().abs().max().item(), rtol=0)
 
 
 def test_dropout_acts_in_training_alone():

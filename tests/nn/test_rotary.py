@@ -5,12 +5,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torch_geometric_inertial.nn.rotary import rotary_frequencies, rotary_phases, rotate
+from torch_geometric_inertial.nn.rotary import rotary_frequencies, rotary_phases
+from torch_geometric_inertial.ops import rope_rotate
 
 
 def score(q, k, p, r, freqs):
     size = q.size(-1)
-    turned = [rotate(x, rotary_phases(pos, freqs.to(pos.dtype), size)) for x, pos in ((q, p), (k, r))]
+    turned = [rope_rotate(x, rotary_phases(pos, freqs.to(pos.dtype), size)) for x, pos in ((q, p), (k, r))]
     return (turned[0] * turned[1]).sum(-1)
 
 
@@ -55,7 +56,7 @@ def test_rotation_keeps_the_norm_and_leaves_the_left_over_pairs(pairs, seed):
     g = torch.Generator().manual_seed(seed)
     x = torch.randn(4, 2, 2 * pairs, generator=g, dtype=torch.float64)
     pos = 5 * torch.randn(4, 3, generator=g, dtype=torch.float64)
-    turned = rotate(x, rotary_phases(pos, rotary_frequencies(2 * pairs).double(), 2 * pairs))
+    turned = rope_rotate(x, rotary_phases(pos, rotary_frequencies(2 * pairs).double(), 2 * pairs))
     norm = x.unflatten(-1, (-1, 2)).norm(dim=-1)
     torch.testing.assert_close(turned.unflatten(-1, (-1, 2)).norm(dim=-1), norm)
     first = 6 * (2 * pairs // 6)  # three axes, a pair of features each

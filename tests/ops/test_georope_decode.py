@@ -254,11 +254,13 @@ def test_what_the_kernel_alone_refuses():
 
 PHI, SLOT, CACHE = torch.zeros(4, 6), torch.tensor([0, 3, 5, 1]), torch.zeros(4, 7, 6)
 BAD_GRAM = [
-    ((PHI[0], SLOT, 2, 6, CACHE), r"'phi' must be \[R, S \* m\] of num_scales = 2 \(got \[6\]\)",
+    ((PHI[0], SLOT, 2, 6, CACHE), r"'phi' must be \[R, S \* m\] in float32 or float64 \(got \[6\], torch.float32\)",
      r'expected phi \[R, F\] in'),
-    ((PHI, SLOT, 4, 6, CACHE), r"'phi' must be \[R, S \* m\] of num_scales = 4 \(got \[4, 6\]\)",
+    ((PHI.half(), SLOT, 2, 6, CACHE.half()), r"'phi' must be .*\(got \[4, 6\], torch.float16\)",
+     r'expected phi \[R, F\] in float32 or float64'),
+    ((PHI, SLOT, 4, 6, CACHE), r"'num_scales' must divide the 6 features of 'phi' \(got 4\)",
      r'expected num_scales to divide the 6 features \(got 4\)'),
-    ((PHI, SLOT, 0, 6, CACHE), r"'phi' must be \[R, S \* m\] of num_scales = 0",
+    ((PHI, SLOT, 0, 6, CACHE), r"'num_scales' must divide the 6 features of 'phi' \(got 0\)",
      r'expected num_scales to divide the 6 '),
     ((PHI, SLOT, 2, 6, CACHE[:3]), r"'features' must be \[4, L, 6\] in torch.float32 \(got \[3, 7, 6\], ",
      r'expected features \[4, L, 6\] of the type of phi \(got \[3, 7, 6\]\)'),

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch_geometric_inertial.nn.norm import make_norm
 from torch_geometric_inertial.nn.nystrom import NystromFeatures, gaussian_kernel
 from torch_geometric_inertial.nn.packing import Packing
-from torch_geometric_inertial.nn.rotary import rotary_frequencies, rotary_phases, rotate
+from torch_geometric_inertial.nn.rotary import rotary_frequencies, rotary_phases
+from torch_geometric_inertial.ops import georope_decode, georope_decode_gram, rope_rotate
 
 
 class GaussianKernel(nn.Module):
@@ -146,20 +147,25 @@ class GeoRoPEGeometry(nn.Module):
             raise ValueError(f"'ptr' must end in T = {pos.size(0)} (got {packing.batch.numel()})")
         query = torch.arange(packing.size[1], device=pos.device).expand(packing.size)  # slot of each query
         features = None if self.kernel is None else packing.pad(self.kernel.features(pos))
-        start, keys, num_keys, length = None, features, packing.size[1], packing.length
+        start, keys, num_keys, length, gram = None, features, packing.size[1], packing.length, None
         if cache is not None:
             start = cache.length[:packing.size[0]].clone()
             query = query + start.unsqueeze(1)
-            if features is not None:
-                slot = (packing.batch, packing.slot + start[packing.batch])
-                cache.features = append_tokens(cache.features, slot, packing.unpad(features))
             cache.length[:packing.size[0]] = length = start + packing.length
             cache.used = num_keys = min(cache.used + packing.size[1], cache.features.size(1))
+            if isinstance(self.kernel, NystromKernel) and packing.single and not torch.is_grad_enabled():
+                gram = georope_decode_gram(features.squeeze(1), start, len(self.kernel.widths), num_keys,
+                                           cache.features[:packing.size[0]]).unsqueeze(2)
+            elif features is not None:
+                slot = (packing.batch, packing.slot + start[packing.batch])
+                cache.features = append_tokens(cache.features, slot, packing.unpad(features))
             keys = cache.features[:packing.size[0], :num_keys]
+        if gram is None and self.kernel is not None:
+            gram = self.kernel.gram(features, keys)
         key = torch.arange(num_keys, device=pos.device)
         seen = key <= query.unsqueeze(-1) if self.causal else (key < length.unsqueeze(1)).unsqueeze(1)
-        return TokenGeometry(packing, start, rotary_phases(pos, self.freqs.to(pos.dtype), self.head_channels),
-                             None if self.kernel is None else self.kernel.gram(features, keys), seen.unsqueeze(1))
+        phase = rotary_phases(pos, self.freqs.to(pos.dtype), self.head_channels)
+        return TokenGeometry(packing, start, phase, gram, seen.unsqueeze(1))
 
 
 class GeoRoPEAttention(nn.Module):
@@ -253,6 +259,8 @@ class GeoRoPEAttention(nn.Module):
             geometry = self.geometry(pos, ptr, None if cache is None else cache.geometry)
         q, k, v = self._qkv(x, geometry.phase)  # [T, H, D]
         packing = geometry.packing
+        if cache is not None and packing.single and not torch.is_grad_enabled() and not self.training:
+            return self.out(self._decode(q, k, v, cache, geometry).flatten(-2))
         if cache is None:
             key, value = packing.pad(k), packing.pad(v)
         else:
@@ -274,11 +282,20 @@ class GeoRoPEAttention(nn.Module):
             x, raw = x.chunk(2, dim=-1)
             raw = raw.unflatten(-1, (self.heads // 2, -1))
         q, k, v = self.qkv(x).unflatten(-1, (3, -1, self.channels // self.heads)).unbind(1)
-        q, k = rotate(self.q_norm(q), phase), rotate(self.k_norm(k), phase)  # the norm's gains must not see the phase
+        q, k = (rope_rotate(x, phase) for x in (self.q_norm(q), self.k_norm(k)))  # the norm's gains see no phase
         if raw is not None:
             raw = raw.to(v.dtype)
             q, k, v = (torch.cat([a, raw], dim=1) for a in (q, k, v))
         return q, k, v
+
+    def _decode(self, q: Tensor, k: Tensor, v: Tensor, cache: AttentionCache, geometry: TokenGeometry) -> Tensor:
+        rows, num_keys = q.size(0), geometry.mask.size(-1)
+        wide = torch.promote_types(q.dtype, torch.float32)
+        if self.gain is None:
+            gain, gram = q.new_empty(self.heads, 0, dtype=wide), q.new_empty(rows, 0, num_keys, dtype=wide)
+        else:
+            gain, gram = self.gain.to(wide), geometry.gram.squeeze(2).to(wide)
+        return georope_decode(q, k, v, gram, gain, geometry.start, cache.key[:rows], cache.value[:rows])
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.channels}, heads={self.heads}, fusion='{self.fusion}')"

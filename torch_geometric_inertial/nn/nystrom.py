@@ -2,6 +2,8 @@ r"""Nyström features of the Gaussian kernel on 3D positions."""
 import torch
 from torch import Tensor, nn
 
+from torch_geometric_inertial.ops import nystrom_features
+
 
 def gaussian_kernel(a: Tensor, b: Tensor, width: float | Tensor) -> Tensor:
     r""":math:`k_\sigma(a, b) = \exp(-|a - b|^2 / 2 \sigma^2)` for all pairs: [..., N, 3], [M, 3] -> [..., N, M]."""
@@ -107,10 +109,8 @@ class NystromFeatures(nn.Module):
 
     def forward(self, pos: Tensor) -> Tensor:
         landmarks, whitening = self.landmarks.to(pos.dtype), self.whitening.to(pos.dtype)
-        square = (pos.unsqueeze(-2) - landmarks).square().sum(-1)  # [..., m]
-        with torch.autocast(pos.device.type, enabled=False):  # large terms cancel, 8 bits do not do
-            return torch.stack([torch.exp(square / (-2 * width**2)) @ whitening[s]
-                                for s, width in enumerate(self.widths)], dim=-2)
+        phi = nystrom_features(pos.reshape(-1, 3), landmarks, whitening, self.widths)
+        return phi.view(*pos.shape[:-1], len(self.widths), len(landmarks))
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(widths={self.widths}, num_landmarks={self.landmarks.size(0)})'

@@ -38,6 +38,11 @@ class Packing:
         r"""[B, N, ...] -> [T, ...]."""
         return x.flatten(0, 1).index_select(0, self._flat)
 
+    @property
+    def single(self) -> bool:
+        r"""Whether every sequence is one token."""
+        return self.size == (self.batch.numel(), 1)
+
     def mask(self) -> Tensor:
         r"""[B, N], true where a token stands."""
         return torch.arange(self.size[1], device=self.length.device) < self.length.unsqueeze(1)

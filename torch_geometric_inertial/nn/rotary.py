@@ -34,15 +34,3 @@ def rotary_phases(pos: Tensor, freqs: Tensor, head_channels: int) -> Tensor:
     """
     angle = (pos.to(freqs.dtype).unsqueeze(-1) * freqs).flatten(-2)  # [..., 3K], axis-major
     return torch.nn.functional.pad(angle, (0, head_channels // 2 - angle.size(-1)))
-
-
-def rotate(x: Tensor, phase: Tensor) -> Tensor:
-    r"""Turns adjacent feature pairs :math:`(x_{2k}, x_{2k+1})` by :obj:`phase`, in float32 or wider.
-
-    Args:
-        x (Tensor): Features [..., H, D].
-        phase (Tensor): Phases [..., D / 2], shared by the heads.
-    """
-    cos, sin = phase.cos().unsqueeze(-2), phase.sin().unsqueeze(-2)
-    even, odd = x[..., 0::2], x[..., 1::2]
-    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2).to(x.dtype)

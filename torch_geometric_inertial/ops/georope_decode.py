@@ -36,8 +36,10 @@ def georope_decode_gram(phi: Tensor, slot: Tensor, num_scales: int, num_keys: in
         ValueError: If shapes or types are wrong, or a derivative is asked.
     """
     _needs_no_grad('georope_decode_gram', phi, features)
-    if phi.dim() != 2 or num_scales < 1 or phi.size(1) % num_scales != 0:
-        raise ValueError(f"'phi' must be [R, S * m] of num_scales = {num_scales} (got {list(phi.shape)})")
+    if phi.dim() != 2 or phi.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"'phi' must be [R, S * m] in float32 or float64 (got {list(phi.shape)}, {phi.dtype})")
+    if num_scales < 1 or phi.size(1) % num_scales != 0:
+        raise ValueError(f"'num_scales' must divide the {phi.size(1)} features of 'phi' (got {num_scales})")
     if features.dim() != 3 or features.shape[::2] != phi.shape or features.dtype != phi.dtype:
         raise ValueError(f"'features' must be [{phi.size(0)}, L, {phi.size(1)}] in {phi.dtype} "
                          f"(got {list(features.shape)}, {features.dtype})")
