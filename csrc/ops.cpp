@@ -15,7 +15,7 @@ STABLE_TORCH_LIBRARY(inertial, m) {
   // gram[key j, s, place of i in the sequence]. The gradient "dphi" is that of phi or of gram; dphi and dpos are
   // empty [0] unless they are needed.
   m.def("georope_attention(Tensor q, Tensor k, Tensor v, Tensor pos, Tensor? phi, Tensor gain, Tensor scale_ptr, "
-        "Tensor freqs, Tensor ptr, bool causal, Tensor? gram=None) -> (Tensor out, Tensor lse)");
+        "Tensor freqs, Tensor ptr, bool causal, Tensor? gram) -> (Tensor out, Tensor lse)");
   m.def("georope_attention_backward(Tensor grad_out, Tensor? grad_lse, Tensor q, Tensor k, Tensor v, Tensor pos, "
         "Tensor? phi, Tensor gain, Tensor scale_ptr, Tensor freqs, Tensor ptr, Tensor out, Tensor lse, bool causal, "
         "Tensor? gram, bool needs_phi, bool needs_pos) "

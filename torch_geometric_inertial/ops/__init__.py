@@ -1,4 +1,10 @@
 r"""Tensor operators, each with a definition in plain PyTorch (``<op>_ref``)."""
+from torch_geometric_inertial.ops.georope_attention import (
+    georope_attention,
+    georope_attention_ref,
+    georope_gram,
+    georope_gram_ref,
+)
 from torch_geometric_inertial.ops.georope_decode import (
     georope_decode,
     georope_decode_gram,
@@ -10,10 +16,14 @@ from torch_geometric_inertial.ops.rope_rotate import rope_rotate, rope_rotate_re
 from torch_geometric_inertial.ops.segment import segment_mean, segment_sum, segment_sum_ref
 
 __all__ = [
+    'georope_attention',
+    'georope_attention_ref',
     'georope_decode',
     'georope_decode_gram',
     'georope_decode_gram_ref',
     'georope_decode_ref',
+    'georope_gram',
+    'georope_gram_ref',
     'nystrom_features',
     'nystrom_features_ref',
     'rope_rotate',
