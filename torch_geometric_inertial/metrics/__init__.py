@@ -1,5 +1,7 @@
 r"""How good are generated molecules? :func:`evaluate` answers under a named protocol."""
 from torch_geometric_inertial.metrics.frame_drift import frame_drift
+from torch_geometric_inertial.metrics.hit_rate import HitRate, hit_rate
+from torch_geometric_inertial.metrics.property_error import PropertyError, halves, property_error
 from torch_geometric_inertial.metrics.protocol import PROTOCOLS, Protocol
 from torch_geometric_inertial.metrics.report import FIGURES, Report, comparison, evaluate
 from torch_geometric_inertial.metrics.stability import Stability, stability
@@ -9,6 +11,8 @@ from torch_geometric_inertial.metrics.validity import Validity, validity
 __all__ = [
     'FIGURES',
     'PROTOCOLS',
+    'HitRate',
+    'PropertyError',
     'Protocol',
     'Report',
     'Stability',
@@ -16,7 +20,10 @@ __all__ = [
     'comparison',
     'evaluate',
     'frame_drift',
+    'halves',
+    'hit_rate',
     'novelty',
+    'property_error',
     'reference_smiles',
     'stability',
     'uniqueness',
