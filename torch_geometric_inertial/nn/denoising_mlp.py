@@ -111,7 +111,7 @@ class DenoisingMLP(nn.Module):
         if self.field is not None and pairs is not None:
             message, force = self.field(x, noise_level, pairs)
             e = e + message
-        modulations = self._modulate(cond, self.noise_mlp(self.noise_fourier(noise_level)))
+        modulations = self.modulate(cond, self.noise_mlp(self.noise_fourier(noise_level)))
         e = e.to(cond.dtype)  # the output may be coarse: the preconditioning multiplies it by c_out < sigma
         for block in self.blocks:
             e = block(e, next(modulations))
@@ -121,8 +121,9 @@ class DenoisingMLP(nn.Module):
             out = self.final_linear(e.float())
         return out if force is None else out + force
 
-    def _modulate(self, cond: Tensor, noise: Tensor) -> Iterator[Tensor]:
-        r"""The modulations of the blocks [..., T, 3W] and of the last layer [..., T, 2W]."""
+    def modulate(self, cond: Tensor, noise: Tensor) -> Iterator[Tensor]:
+        r"""The modulations of the blocks [..., T, 3W] and of the last layer [..., T, 2W], of conditions and embedded
+        noise levels."""
         if self.modulation == 'additive':
             y = nn.functional.silu(cond)
             block_noise, final_noise = noise.split([3 * self.channels, 2 * self.channels], dim=-1)

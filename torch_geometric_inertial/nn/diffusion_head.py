@@ -1,11 +1,17 @@
 r"""A small diffusion model of one 3-vector per token, given a condition vector."""
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 
 from torch_geometric_inertial.nn.denoising_mlp import DenoisingMLP
+from torch_geometric_inertial.nn.denoising_steps import DenoisingSteps
+from torch_geometric_inertial.nn.flow_solvers import SOLVERS, noise_levels
 from torch_geometric_inertial.nn.pair_field import Pairs
+
+Real = TypeVar('Real', float, Tensor)
 
 
 class DiffusionHead(nn.Module):
@@ -32,9 +38,9 @@ class DiffusionHead(nn.Module):
         self.cond_linear = nn.Linear(cond_channels, channels)
         self.network = DenoisingMLP(channels, num_layers, **kwargs)
 
-    def precondition(self, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def precondition(self, sigma: Real) -> tuple[Real, Real, Real]:
         r""":math:`(c_\mathrm{skip}, c_\mathrm{out}, c_\mathrm{in})` at the noise level :obj:`sigma` (Å)."""
-        total = (sigma**2 + self.sigma_data**2).sqrt()
+        total = (sigma**2 + self.sigma_data**2)**0.5
         return (self.sigma_data / total)**2, sigma * self.sigma_data / total, 1 / total
 
     def denoise(self, x: Tensor, sigma: Tensor, cond: Tensor, pairs: Pairs | None = None) -> Tensor:
@@ -68,17 +74,18 @@ class DiffusionHead(nn.Module):
 
     @torch.no_grad()
     def sample(self, cond: Tensor, noise: Tensor, num_steps: int, solver: str = 'dpmpp', *,
-               pairs: Pairs | None = None, temperature: float = 1.0,
-               sigma_max: float = 40.0, sigma_min: float = 2e-3, rho: float = 7.0) -> Tensor:
-        r"""Solves the probability-flow ODE from noise to coordinates.
+               pairs: Pairs | None = None, guidance: tuple[Tensor, Pairs | None, float] | None = None,
+               temperature: float = 1.0, sigma_max: float = 40.0, sigma_min: float = 2e-3, rho: float = 7.0) -> Tensor:
+        r"""Solves the probability-flow ODE from noise to coordinates, in float32.
 
         Args:
             cond (Tensor): Conditions [T, C].
             noise (Tensor): Standard normal numbers [T, 3]; the only source of randomness.
             num_steps (int): Evaluations of the network.
-            solver (str): :obj:`'dpmpp'`: DPM-Solver++(2M) (Lu et al. 2022); :obj:`'heun'`: Karras et al. (2022),
-                Alg. 1, two evaluations a step. (default: :obj:`'dpmpp'`)
+            solver (str): Of :data:`~torch_geometric_inertial.nn.flow_solvers.SOLVERS`. (default: :obj:`'dpmpp'`)
             pairs (Pairs, optional): The atoms around, for a network that looks at them.
+            guidance (tuple, optional): Null conditions [T, C], their atoms around, and the scale :math:`w` of
+                :math:`D_\emptyset + w (D_c - D_\emptyset)` (Ho & Salimans 2022).
             temperature (float): Scale of the start. (default: :obj:`1.0`)
             sigma_max (float): First noise level (Å).
             sigma_min (float): Last noise level before zero (Å).
@@ -86,34 +93,37 @@ class DiffusionHead(nn.Module):
 
         Returns:
             Tensor: Coordinates [T, 3] in Å.
+
+        Raises:
+            ValueError: If there is no such solver, or too few steps for it.
         """
-        if solver not in ('dpmpp', 'heun'):
-            raise ValueError(f"'solver' must be 'dpmpp' or 'heun' (got '{solver}')")
-        least = 2 if solver == 'dpmpp' else 3
+        if solver not in SOLVERS:
+            raise ValueError(f"'solver' must be one of {', '.join(SOLVERS)} (got '{solver}')")
+        least = 3 if solver == 'heun' else 2
         if num_steps < least:
             raise ValueError(f"'num_steps' must be at least {least} for '{solver}' (got {num_steps})")
-        n = num_steps if solver == 'dpmpp' else (num_steps + 1) // 2
-        ramp = torch.linspace(0, 1, n, device=noise.device)
-        sigmas = (sigma_max**(1 / rho) + ramp * (sigma_min**(1 / rho) - sigma_max**(1 / rho)))**rho
-        cond = self.cond_linear(cond)
-        x = sigma_max * temperature * noise
-        previous = None
-        for i in range(n):
-            sigma = sigmas[i].expand(x.size(0), 1)
-            denoised = self.denoise(x, sigma, cond, pairs)
-            if i == n - 1:
-                return denoised
-            ratio = sigmas[i + 1] / sigmas[i]
-            if solver == 'heun':
-                slope = (x - denoised) / sigmas[i]
-                euler = x + (sigmas[i + 1] - sigmas[i]) * slope
-                slope_end = (euler - self.denoise(euler, sigmas[i + 1].expand(x.size(0), 1), cond,
-                                                  pairs)) / sigmas[i + 1]
-                x = x + (sigmas[i + 1] - sigmas[i]) * (slope + slope_end) / 2
-                continue
-            estimate = denoised
-            if previous is not None:
-                r = (sigmas[i - 1] / sigmas[i]).log() / (sigmas[i] / sigmas[i + 1]).log()
-                estimate = denoised + (denoised - previous) / (2 * r)
-            x, previous = ratio * x + (1 - ratio) * estimate, denoised
-        return x
+        scale = 1.0
+        if guidance is not None:
+            null_cond, null_pairs, scale = guidance
+            if scale == 0:
+                cond, pairs = null_cond, null_pairs
+            elif scale != 1:
+                cond = torch.cat([cond, null_cond])
+                pairs = None if pairs is None else pairs.append(null_pairs)
+        sigmas = noise_levels((num_steps + 1) // 2 if solver == 'heun' else num_steps, sigma_max, sigma_min, rho)
+        level = torch.tensor(sigmas, device=noise.device).log().unsqueeze(1) / 4
+        with torch.autocast(noise.device.type, enabled=False):
+            pairs = None if pairs is None else pairs.float()
+            network = DenoisingSteps(self.network, level, self.cond_linear(cond.float()), pairs)
+
+            def denoise(i: int, x: Tensor) -> Tensor:
+                c_skip, c_out, c_in = self.precondition(sigmas[i])
+                if cond.size(0) == x.size(0):
+                    out = network(i, c_in * x, x)
+                else:
+                    both = torch.cat([x, x])
+                    wanted, null = network(i, c_in * both, both).chunk(2)
+                    out = torch.lerp(null, wanted, scale)
+                return torch.add(c_skip * x, out, alpha=c_out)
+
+            return SOLVERS[solver](denoise, sigma_max * temperature * noise.float(), sigmas)

@@ -5,6 +5,12 @@ import torch
 from torch import Tensor, nn
 
 
+def cosines(u: Tensor, freqs: Tensor, phases: Tensor) -> Tensor:
+    r""":math:`\sqrt 2 \cos(u f_k + v_k)` of numbers [..., A]: [..., A * K], in float32."""
+    angle = torch.addcmul(phases, u.float().unsqueeze(-1), freqs)
+    return angle.cos().mul_(math.sqrt(2)).flatten(-2)
+
+
 class FourierFeatures(nn.Module):
     r""":math:`\sqrt 2\,[\cos(2 \pi u / \lambda_k), \sin(2 \pi u / \lambda_k)]`, in float32.
 
@@ -18,16 +24,18 @@ class FourierFeatures(nn.Module):
         - **output:** [..., A * num_features]
     """
     freqs: Tensor
+    phases: Tensor
 
     def __init__(self, num_features: int, shortest: float, longest: float):
         super().__init__()
         self.num_features = num_features
         wave_length = shortest * (longest / shortest)**torch.linspace(0, 1, num_features // 2)
-        self.register_buffer('freqs', 2 * math.pi / wave_length, persistent=False)
+        self.register_buffer('freqs', (2 * math.pi / wave_length).repeat(2), persistent=False)
+        phases = torch.tensor([0, -math.pi / 2]).repeat_interleave(num_features // 2)  # a sine is a later cosine
+        self.register_buffer('phases', phases, persistent=False)
 
     def forward(self, u: Tensor) -> Tensor:
-        angle = u.float().unsqueeze(-1) * self.freqs
-        return math.sqrt(2) * torch.cat([angle.cos(), angle.sin()], dim=-1).flatten(-2)
+        return cosines(u, self.freqs, self.phases)
 
 
 class RandomFourierFeatures(nn.Module):
@@ -60,5 +68,4 @@ class RandomFourierFeatures(nn.Module):
         nn.init.uniform_(self.phases, 0, 2 * math.pi)
 
     def forward(self, u: Tensor) -> Tensor:
-        angle = torch.addcmul(self.phases, u.float().unsqueeze(-1), self.freqs)
-        return math.sqrt(2) * angle.cos_().flatten(-2)
+        return cosines(u, self.freqs, self.phases)

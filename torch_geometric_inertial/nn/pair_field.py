@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch_geometric_inertial.nn.fourier import FourierFeatures
 from torch_geometric_inertial.nn.placement import Neighbourhood
 
+SPACING = 0.15  #: Of the centres of the radial basis, and their width, Å.
+
 
 class Pairs(NamedTuple):
     r"""The atoms around each place, the parent first.
@@ -21,6 +23,13 @@ class Pairs(NamedTuple):
     offset: Tensor
     key: Tensor
     valid: Tensor
+
+    def float(self) -> Pairs:
+        return Pairs(self.offset.float(), self.key.float(), self.valid)
+
+    def append(self, other: Pairs) -> Pairs:
+        r"""These places, and behind them the others."""
+        return Pairs(*(torch.cat(both) for both in zip(self, other, strict=True)))
 
 
 class PairKeys(nn.Module):
@@ -68,7 +77,7 @@ class PairField(nn.Module):
 
     def __init__(self, channels: int, pair_channels: int):
         super().__init__()
-        self.register_buffer('centres', torch.arange(0.3, 4.0, 0.15), persistent=False)
+        self.register_buffer('centres', torch.arange(0.3, 4.0, SPACING), persistent=False)
         self.noise_fourier = FourierFeatures(16, 0.3, 8.0)
         self.distance = nn.Linear(self.centres.numel(), pair_channels)
         self.direction = nn.Linear(3, pair_channels, bias=False)
@@ -86,7 +95,42 @@ class PairField(nn.Module):
         line = x.unsqueeze(-2) - pairs.offset  # [..., T, K, 3]
         length = (line.square().sum(-1, keepdim=True) + 1e-6).sqrt()
         line = line / length
-        message = self.distance(torch.exp(-((length - self.centres) / 0.15).square() / 2)) + self.direction(line)
+        message = self.distance(torch.exp(-((length - self.centres) / SPACING).square() / 2)) + self.direction(line)
         message = message + pairs.key + self.noise(self.noise_fourier(noise_level)).unsqueeze(-2)
         message = nn.functional.silu(message) * pairs.valid.unsqueeze(-1)
         return self.out(message.sum(dim=-2)), (self.force(message).float() * line).sum(dim=-2)
+
+
+class PairFieldSteps:
+    r"""A :class:`PairField` among given atoms at noise levels that are known beforehand, without gradients; columns of
+    atoms that no place has are left out.
+
+    Args:
+        field (PairField): See there.
+        noise_level (Tensor): :math:`\ln \sigma / 4` of the steps [S, 1].
+        pairs (Pairs): The atoms around.
+    """
+    def __init__(self, field: PairField, noise_level: Tensor, pairs: Pairs):
+        self.field = field
+        self.offset, self.key, self.valid = (t[:, pairs.valid.any(dim=0)] for t in pairs)
+        self.key = self.key + field.distance.bias
+        self.noise = field.noise(field.noise_fourier(noise_level))  # [S, P]
+        self.weight = torch.cat([field.distance.weight, field.direction.weight], dim=1).mT.contiguous()
+        self.scale = 0.5**0.5 / SPACING
+        self.centres = field.centres * -self.scale
+        self.features = self.offset.new_empty(*self.valid.shape, self.weight.size(0))
+        self.mask = self.valid.unsqueeze(-1).to(self.offset.dtype)
+
+    def __call__(self, step: int, x: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Coordinates [T, 3] (Å) to [T, W] and [T, 3]."""
+        line = x.unsqueeze(1) - self.offset
+        length = line.square().sum(-1, keepdim=True).add_(1e-6).sqrt_()
+        line /= length
+        radial, direction = self.features.split([self.centres.numel(), 3], dim=-1)
+        torch.add(self.centres, length, alpha=self.scale, out=radial)
+        radial.square_().neg_().exp_()
+        direction.copy_(line)
+        message = self.key + self.noise[step]
+        message.flatten(0, 1).addmm_(self.features.flatten(0, 1), self.weight)
+        message = nn.functional.silu(message, inplace=True).mul_(self.mask)
+        return self.field.out(message.sum(dim=1)), self.field.force(message).mul(line).sum(dim=1)
