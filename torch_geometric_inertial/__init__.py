@@ -1,5 +1,5 @@
 r"""Generate 3D molecules and predict from 3D geometry with PyTorch Geometric."""
-from .models import AtomAutoregressor, InertialAR, InertialARConfig, LossTerms
+from .models import AtomAutoregressor, InertialAR, InertialARConfig, LogProb, LossTerms, Quetzal, QuetzalConfig
 from .nn import GeoRoPEAttention
 from .transforms import CanonicalOrder, FunctionalGroups, InertialFrame
 
@@ -13,5 +13,8 @@ __all__ = [
     'InertialAR',
     'InertialARConfig',
     'InertialFrame',
+    'LogProb',
     'LossTerms',
+    'Quetzal',
+    'QuetzalConfig',
 ]

@@ -3,7 +3,7 @@ import torch
 from hypothesis import settings
 from torch_geometric.data import Batch, Data
 
-from torch_geometric_inertial import CanonicalOrder, InertialAR, InertialFrame
+from torch_geometric_inertial import AtomAutoregressor, CanonicalOrder, InertialAR, InertialFrame, Quetzal
 from torch_geometric_inertial.datasets import QM9Sample
 
 settings.register_profile('lean', max_examples=30, deadline=None)  # a loaded machine is no failure
@@ -21,14 +21,17 @@ def qm9() -> list[Data]:
 @pytest.fixture(scope='session')
 def make_model():
     """A factory of small models; :obj:`awake` ones have weights that all matter, as after training."""
-    def make(seed: int = 0, awake: bool = True, **fields) -> InertialAR:
-        small = dict(channels=32, heads=2, type_layers=2, coord_layers=2, head_channels=24, head_layers=2,
-                     environment_channels=16, num_landmarks=24, max_atoms=30)
+    def make(seed: int = 0, awake: bool = True, kind: str = 'inertial_ar', **fields) -> AtomAutoregressor:
+        small = dict(channels=32, heads=2, head_channels=24, head_layers=2, max_atoms=30)
+        if kind == 'quetzal':
+            small |= dict(num_layers=4, coord_features=8, head_features=8, bandwidth=0.5)
+        else:
+            small |= dict(type_layers=2, coord_layers=2, environment_channels=16, num_landmarks=24)
         if fields.get('coordinate_target') == 'absolute' and fields.get('fusion') == 'heads':
             small['environment_channels'] = 0
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            model = InertialAR(**(small | fields))
+            model = (Quetzal if kind == 'quetzal' else InertialAR)(**(small | fields))
             if awake:
                 for name, p in model.named_parameters():
                     if p.dim() > 1 and (float(p.detach().std()) < 0.1 or 'network.field' in name):

@@ -12,7 +12,8 @@ from torch_geometric_inertial.testing import degenerate_molecules
 from torch_geometric_inertial.training import PackedMolecules
 
 VARIANTS = [dict(), dict(coordinate_target='relative'), dict(coordinate_target='absolute'),
-            dict(coordinate_target='absolute', fusion='heads'), dict(environment_channels=0, valence_channels=0)]
+            dict(coordinate_target='absolute', fusion='heads'), dict(environment_channels=0, valence_channels=0),
+            dict(kind='quetzal')]
 
 
 def generator(seed=0):

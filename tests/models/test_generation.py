@@ -11,7 +11,8 @@ from torch_geometric_inertial.models import autoregressor
 from torch_geometric_inertial.models.sampling import draw
 
 VARIANTS = [dict(), dict(coordinate_target='relative'), dict(coordinate_target='absolute'),
-            dict(coordinate_target='absolute', fusion='heads'), dict(environment_channels=0, valence_channels=0)]
+            dict(coordinate_target='absolute', fusion='heads'), dict(environment_channels=0, valence_channels=0),
+            dict(kind='quetzal')]
 
 
 def spy(model, function):

@@ -210,3 +210,14 @@ def test_errors():
 
 def test_which_targets_have_parents():
     assert [Placement(target).has_parent for target in TARGETS] == [False, True, True]
+
+
+def test_absolute_coordinates_need_no_neighbours():
+    pos, radius = torch.randn(2, 5, 3, dtype=torch.float64), torch.full((2, 5), 0.7, dtype=torch.float64)
+    parent = torch.zeros(2, 5, dtype=torch.long)
+    count = torch.arange(5).expand(2, 5)
+    none, some = (Placement('absolute', k)(pos, radius, parent, count) for k in (0, 3))
+    assert none.slots.shape == none.valid.shape == (2, 5, 0) and none.offset.shape == (2, 5, 0, 3)
+    assert torch.equal(none.origin, some.origin) and torch.equal(none.axes, some.axes)
+    assert none.slots.dtype == some.slots.dtype and none.valid.dtype == some.valid.dtype
+    assert torch.equal(none.to_local(pos), pos) and torch.equal(none.to_global(pos), pos)

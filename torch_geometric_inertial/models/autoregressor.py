@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from torch_geometric_inertial.elements import COVALENT_RADII, SYMBOLS
+from torch_geometric_inertial.models.likelihood import AtomScorer
 from torch_geometric_inertial.models.pretrained import Pretrained
 from torch_geometric_inertial.models.writing import AtomWriter
 from torch_geometric_inertial.nn.condition import Condition
@@ -102,9 +103,10 @@ class Reading(NamedTuple):
     end: Tensor
 
 
-class AtomAutoregressor(Pretrained, AtomWriter):
+class AtomAutoregressor(Pretrained, AtomScorer, AtomWriter):
     r"""Reads and writes molecules atom by atom. Subclasses choose the :class:`Parts`; the reading is here, the writing
-    in :class:`~torch_geometric_inertial.models.writing.AtomWriter`.
+    in :class:`~torch_geometric_inertial.models.writing.AtomWriter`, the likelihood in
+    :class:`~torch_geometric_inertial.models.likelihood.AtomScorer`.
 
     Args:
         parts (Parts): See there.

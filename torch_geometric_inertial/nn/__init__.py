@@ -3,7 +3,9 @@ from .atom_embedding import AtomEmbedding
 from .condition import Condition
 from .diffusion_head import DiffusionHead
 from .environment import EnvironmentReadout
+from .flow_density import flow_log_density
 from .fourier import FourierFeatures, RandomFourierFeatures
+from .fourier_embedding import FourierAtomEmbedding
 from .geo_rope_attention import GeoRoPEAttention
 from .nystrom import NystromFeatures
 from .pair_field import PairField
@@ -17,6 +19,7 @@ __all__ = [
     'Condition',
     'DiffusionHead',
     'EnvironmentReadout',
+    'FourierAtomEmbedding',
     'FourierFeatures',
     'GeoRoPEAttention',
     'NystromFeatures',
@@ -25,4 +28,5 @@ __all__ = [
     'RandomFourierFeatures',
     'TransformerBlock',
     'ValenceReadout',
+    'flow_log_density',
 ]

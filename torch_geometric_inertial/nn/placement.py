@@ -71,7 +71,7 @@ class Placement(nn.Module):
             the parent atom as origin; :obj:`'local'`: origin at the parent and axes from the parent's neighbours:
             the first along the first neighbour (bonded ones in sequence order, then by distance), the second in the
             plane of the next neighbour off that line; the canonical axes stand in where neighbours are missing.
-        num_neighbours (int): Number :math:`K` of atoms around the parent that are returned.
+        num_neighbours (int): Number :math:`K` of atoms around the parent that are returned; may be 0.
     """
     def __init__(self, target: str, num_neighbours: int = 16):
         super().__init__()
@@ -91,6 +91,8 @@ class Placement(nn.Module):
             parent (Tensor): Slot of the parent of each query [B, Q].
             count (Tensor): Number of atoms placed before each query [B, Q]; slots from there on are not looked at.
         """
+        if self.num_neighbours == 0 and self.target == 'absolute':
+            return self._origin(pos, parent)
         centre, first = gather_slots(pos, parent), (count == 0).unsqueeze(-1)
         offset = pos.unsqueeze(1) - centre.unsqueeze(2)  # [B, Q, N, 3]
         distance = offset.norm(dim=-1)
@@ -107,6 +109,13 @@ class Placement(nn.Module):
         if self.target == 'local':
             axes = torch.where(first.unsqueeze(-1), axes, local_axes(offset, valid))
         return Neighbourhood(torch.where(first, 0, centre), axes, index, valid, offset @ axes)
+
+    def _origin(self, pos: Tensor, parent: Tensor) -> Neighbourhood:
+        r"""The canonical frame with nothing around it, without looking at distances."""
+        shape = parent.shape
+        return Neighbourhood(pos.new_zeros(*shape, 3), torch.eye(3, dtype=pos.dtype, device=pos.device).expand(
+            *shape, 3, 3), parent.new_zeros(*shape, 0), parent.new_zeros(*shape, 0, dtype=torch.bool),
+            pos.new_zeros(*shape, 0, 3))
 
 
 def local_axes(offset: Tensor, valid: Tensor) -> Tensor:

@@ -1,0 +1,168 @@
+import json
+from unittest.mock import patch
+
+import pytest
+import torch
+from torch_geometric.data import Batch, Data
+
+from torch_geometric_inertial import InertialFrame, Quetzal, QuetzalConfig
+from torch_geometric_inertial.nn import DiffusionHead
+from torch_geometric_inertial.nn.fourier_embedding import BEGIN, STOP
+
+
+def num_parameters(model):
+    return sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize('name, parameters', [
+    ('small-w512', 35_427_843), ('small-w1024', 61_669_379), ('small-w1536', 104_688_131),
+    ('base-w512', 59_681_539), ('base-w1024', 85_988_611), ('base-w1536', 129_072_899),
+    ('big-w512', 95_732_739), ('big-w1024', 122_105_347), ('big-w1536', 165_255_171),
+])
+def test_the_published_models_have_their_published_sizes(name, parameters):
+    with torch.device('meta'):
+        model = Quetzal(QuetzalConfig.preset(name))
+        more = Quetzal(QuetzalConfig.preset(name, elements=tuple(range(1, 119))))
+    assert num_parameters(model) == num_parameters(more) == parameters
+    assert model.channels // model.config.heads == 64
+    assert repr(model) == f"Quetzal({parameters:,} parameters, order='heavy_first')"
+
+
+@pytest.mark.parametrize('name', sorted(QuetzalConfig.presets))
+def test_a_configuration_survives_json(name):
+    config = QuetzalConfig.preset(name, elements=[1, 8])
+    assert QuetzalConfig(**json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_what_is_loaded_has_the_same_random_features(make_model, tmp_path):
+    model, other = make_model(kind='quetzal'), make_model(seed=1, kind='quetzal')
+    assert not torch.equal(model.embedding.fourier.freqs, other.embedding.fourier.freqs)
+    again = Quetzal.from_pretrained(model.save_pretrained(tmp_path, dtype=torch.float16))
+    for name in ('embedding.fourier.freqs', 'head.network.coord_fourier.phases', 'head.network.noise_fourier.freqs'):
+        assert torch.equal(again.get_buffer(name), model.get_buffer(name))
+    assert not any('condition' in name for name in model.state_dict())  # the first token is the embedding's
+
+
+def test_atomic_numbers_are_the_rows_of_both_tables(make_model, qm9):
+    """A model of more elements, or in another order, with the same tables thinks the same."""
+    few, many = make_model(kind='quetzal'), make_model(kind='quetzal', elements=(9, 8, 35, 7, 6, 1, 16))
+    many.load_state_dict(few.state_dict())
+    a, b = (model.read(Batch.from_data_list(qm9[:3])) for model in (few, many))
+    torch.testing.assert_close(a.cond, b.cond)
+    shared = [*few.elements, 'stop']
+    column = [(*many.elements, 'stop').index(z) for z in shared]
+    torch.testing.assert_close(a.type_logits, b.type_logits[:, column])
+    torch.testing.assert_close(a.type_logits[:, -1], few.type_head.linear(_h(few, qm9[:3]))[:, STOP])
+
+
+def _h(model, molecules):
+    seen = {}
+    hook = model.type_head.register_forward_hook(lambda _, args, out: seen.update(h=args[0]))
+    model.read(Batch.from_data_list(molecules))
+    hook.remove()
+    return seen['h']
+
+
+def test_a_token_is_the_sum_of_its_parts(make_model):
+    embedding = make_model(kind='quetzal').embedding
+    pos = torch.tensor([[0.3, -1.2, 0.7], [2.0, 0.1, 0.0]])
+    token = embedding(torch.tensor([1, 4]), torch.tensor([0, 5]), pos, pos, None, None)
+    by_hand = (embedding.type_embedding.weight[[6, 9]] + embedding.index.weight[[1, 6]] + pos @ embedding.pos.weight.T
+               + embedding.fourier_linear(embedding.fourier(pos)))
+    torch.testing.assert_close(token, by_hand)
+    origin = embedding.fourier_linear(embedding.fourier(torch.zeros(3)))
+    begin = embedding.type_embedding.weight[BEGIN] + embedding.index.weight[0] + origin
+    torch.testing.assert_close(embedding.begin(), begin)
+    assert torch.equal(embedding.next_type(torch.tensor([2])), embedding.type_embedding.weight[[7]])
+
+
+def test_the_second_stack_sees_the_first_and_the_next_type_alone(make_model, qm9):
+    model, seen = make_model(kind='quetzal'), {}
+    model.type_head.register_forward_hook(lambda _, args, out: seen.update(h=args[0]))
+    model.coord_stack.register_forward_pre_hook(lambda _, args: seen.update(x=args[0]))
+    reading = model.read(qm9[4])
+    torch.testing.assert_close(seen['x'], seen['h'] + model.embedding.next_type(reading.next_type))
+
+
+def test_the_stop_has_no_place_unless_asked_for(make_model, qm9):
+    batch, heard = Batch.from_data_list(qm9[:3]), []
+
+    def loss(head, y, cond, *args):
+        heard.append((y, cond))
+        return DiffusionHead.loss(head, y, cond, *args)
+
+    for stop_place in (False, True):
+        model = make_model(kind='quetzal', stop_place=stop_place)
+        with patch.object(model.head, 'loss', lambda *args, head=model.head: loss(head, *args)):
+            model(batch, torch.Generator().manual_seed(0))
+    (y, cond), (with_stop, stop_cond) = heard
+    assert y.size(0) == batch.num_nodes and with_stop.size(0) == batch.num_nodes + 3
+    assert torch.equal(with_stop[-3:], torch.zeros(3, 3)) and torch.equal(with_stop[:-3], y)
+    assert torch.equal(stop_cond[:-3], cond)
+    single = make_model(kind='quetzal').read(qm9[1])
+    torch.testing.assert_close(stop_cond[-2:-1], single.end, atol=1e-4, rtol=1e-4)
+
+
+def test_the_model_sees_absolute_coordinates(make_model, qm9):
+    model, molecule = make_model(kind='quetzal'), qm9[6]
+    seen = model.read(molecule)
+    assert torch.equal(seen.local, molecule.pos) and seen.parent_logits is None
+    shifted = model.read(Data(z=molecule.z, pos=molecule.pos + 1.0))
+    assert (shifted.type_logits - seen.type_logits)[1:].abs().amax(1).min() > 1e-4
+    torch.testing.assert_close(shifted.type_logits[0], seen.type_logits[0])
+
+
+def test_the_pose_of_the_paper_is_the_inertial_frame(qm9):
+    """Centroid of all atoms and principal axes of the coordinates, by descending spread; signs apart."""
+    generator = torch.Generator().manual_seed(0)
+    for molecule in qm9[8:]:
+        turn = torch.linalg.qr(torch.randn(3, 3, generator=generator, dtype=torch.float64))[0]
+        pos = molecule.pos.double() @ turn + torch.randn(3, generator=generator)
+        centred = pos - pos.mean(0)
+        u, s, _ = torch.linalg.svd(centred.T)
+        if s.diff().abs().min() < 0.3:
+            continue  # axes that are nearly equal
+        framed = InertialFrame()(Data(z=molecule.z, pos=pos)).pos
+        torch.testing.assert_close(framed.abs(), (centred @ u).abs(), atol=1e-6, rtol=0)
+
+
+def test_it_learns_molecules_by_heart_and_writes_them(qm9):
+    """Four hundred steps on a CPU: what is written is what was read, now one molecule, now the other."""
+    molecules = sorted(qm9, key=lambda m: m.num_nodes)[:2]
+    torch.manual_seed(0)
+    model = Quetzal(channels=64, heads=2, num_layers=4, coord_features=16, head_channels=64, head_layers=3,
+                    head_features=16, bandwidth=1.0, max_atoms=12, num_draws=16, noise_mean=-0.5, noise_std=1.5)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3, betas=(0.9, 0.95))
+    batch, generator, steps = Batch.from_data_list(molecules), torch.Generator().manual_seed(0), 400
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group['lr'] = 3e-3 * min(1, (step + 1) / 20) * (1 - step / steps)
+        optimizer.zero_grad()
+        model(batch, generator).total.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    near = {0: 0, 1: 0}
+    for molecule in model.generate(16, seed=0):
+        which = [m.z.tolist() for m in molecules].index(molecule.z.tolist())
+        near[which] += int(molecule.finished and bool(((molecule.pos - molecules[which].pos).norm(dim=1) < 0.3).all()))
+    assert sum(near.values()) >= 12 and min(near.values()) >= 1
+
+
+@pytest.mark.parametrize('fields, message', [
+    *[({name: 0}, rf"'{name}' must be at least 1 \(got 0\)")
+      for name in ('max_atoms', 'channels', 'heads', 'coord_features', 'head_channels', 'head_layers', 'num_draws')],
+    (dict(bandwidth=0.0), r"'bandwidth' must be positive \(got 0.0\)"),
+    (dict(num_layers=3), r"'num_layers' must be even \(got 3\)"),
+    (dict(order='sorted'), r"'order' must be one of file, .*, traverse \(got 'sorted'\)"),
+    (dict(elements=(0, 1)), r"'elements' must be distinct atomic numbers \(got \(0, 1\)\)"),
+    (dict(channels=30, heads=4), r"'channels' must be a multiple of 2 \* heads = 8 \(got 30\)"),
+], ids=str)
+def test_errors(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Quetzal(**fields)
+
+
+def test_conditions_of_a_model_that_has_none(make_model, qm9):
+    molecule = Data(z=qm9[3].z, pos=qm9[3].pos, groups=torch.ones(1, 3))
+    with pytest.raises(ValueError, match='the model has no conditions: its config has num_groups=0'):
+        make_model(kind='quetzal')(molecule)
