@@ -162,7 +162,25 @@ def test_errors(fields, message):
         Quetzal(**fields)
 
 
+def test_conditions_are_added_to_the_first_token(make_model, qm9):
+    model = make_model(kind='quetzal', num_groups=3, properties=('gap', ))
+    plain = make_model(kind='quetzal')
+    assert num_parameters(model) == num_parameters(plain) + 3 * 32 + 32 * 32
+    model.fit_properties(torch.tensor([[1.0], [3.0]]))
+    begin = model.embedding.begin()
+    torch.testing.assert_close(model.condition(None, 2), begin.expand(2, -1))
+    groups = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
+    asked = model.condition(dict(groups=groups), 2)
+    torch.testing.assert_close(asked[0], begin + model.condition.groups[0] + model.condition.groups[2])
+    torch.testing.assert_close(asked[1], begin)
+    molecules = model.generate(2, groups=groups, properties={'gap': 2.0}, max_atoms=4, num_steps=3)
+    assert len(molecules) == 2
+    model.condition.reset_parameters()
+    assert torch.equal(model.condition(None, 1)[0], model.embedding.begin())
+    assert 'condition.null' not in model.state_dict()
+
+
 def test_conditions_of_a_model_that_has_none(make_model, qm9):
     molecule = Data(z=qm9[3].z, pos=qm9[3].pos, groups=torch.ones(1, 3))
-    with pytest.raises(ValueError, match='the model has no conditions: its config has num_groups=0'):
+    with pytest.raises(ValueError, match=r"'groups' must be \[1, 0\] \(got \(1, 3\)\)"):
         make_model(kind='quetzal')(molecule)

@@ -27,6 +27,9 @@ class QuetzalConfig(ModelConfig):
         order (str): The order of atoms that the model reads and writes: :obj:`'file'`, one of
             :class:`~torch_geometric_inertial.transforms.CanonicalOrder`, or one of
             :class:`~torch_geometric_inertial.training.RandomOrder`.
+        num_groups (int): Groups of the multi-hot condition; 0 for none.
+        group_names (tuple): Their names, or none.
+        properties (tuple): Names of the real numbers of the condition, such as :obj:`('gap', )`.
         channels (int): Size of a token.
         heads (int): Attention heads.
         num_layers (int): Layers, even: the first half up to the type of the next atom, the second to its place.
@@ -42,11 +45,16 @@ class QuetzalConfig(ModelConfig):
         coord_weight (float): Weight of the diffusion loss.
         context_noise (float): Noise (Å) on the positions that the network is told of in training.
         dropout (float): Of attention weights and residual branches.
+        condition_dropout (float): Share of molecules trained without the condition; of the others, each group and
+            each property is left out with the same probability.
         stop_place (bool): Whether the head learns to put the stop token at the origin too, as the released code does.
     """
     elements: tuple[int, ...] = (1, 6, 7, 8, 9)
     max_atoms: int = 511
     order: str = 'heavy_first'
+    num_groups: int = 0
+    group_names: tuple[str, ...] = ()
+    properties: tuple[str, ...] = ()
     channels: int = 768
     heads: int = 12
     num_layers: int = 12
@@ -62,15 +70,17 @@ class QuetzalConfig(ModelConfig):
     coord_weight: float = 1.0
     context_noise: float = 0.0
     dropout: float = 0.0
+    condition_dropout: float = 0.1
     stop_place: bool = False
 
     def __post_init__(self):
-        self.as_tuples('elements')
+        self.as_tuples('elements', 'group_names', 'properties')
         self.check_elements(self.elements)
         self.check(at_least_one=('max_atoms', 'channels', 'heads', 'num_layers', 'coord_features', 'head_channels',
                                  'head_layers', 'head_features', 'num_draws'),
-                   not_negative=('coord_weight', 'context_noise'), positive=('bandwidth', 'sigma_data', 'noise_std'),
-                   share=('dropout', ))
+                   not_negative=('num_groups', 'coord_weight', 'context_noise'),
+                   positive=('bandwidth', 'sigma_data', 'noise_std'), share=('dropout', 'condition_dropout'))
+        self.check_conditions(self.num_groups, self.group_names, self.properties)
         if self.num_layers % 2 != 0:
             raise ValueError(f"'num_layers' must be even (got {self.num_layers})")
         if self.order not in ORDERS:
@@ -102,6 +112,8 @@ class Quetzal(AtomAutoregressor):
     def __init__(self, config: QuetzalConfig | None = None, **kwargs):
         c = QuetzalConfig.of(config, kwargs)
         embedding = FourierAtomEmbedding(c.channels, c.elements, c.max_atoms, c.coord_features, c.bandwidth)
+        begin = BeginToken(embedding, num_groups=c.num_groups, group_names=c.group_names, properties=c.properties,
+                           dropout=c.condition_dropout)
         geometry = GeoRoPEGeometry(c.channels // c.heads, None, rotary=False)
         type_stack, coord_stack = (
             CausalStack(c.num_layers // 2, c.dropout, 'layer', 'gelu', channels=c.channels, heads=c.heads,
@@ -111,7 +123,7 @@ class Quetzal(AtomAutoregressor):
                              coord_fourier=RandomFourierFeatures(c.head_features, c.bandwidth),
                              noise_fourier=RandomFourierFeatures(c.head_channels, 1.0), noise_mlp=nn.Identity())
         super().__init__(
-            Parts(embedding=embedding, condition=BeginToken(embedding), type_geometry=geometry, type_stack=type_stack,
+            Parts(embedding=embedding, condition=begin, type_geometry=geometry, type_stack=type_stack,
                   type_head=TypeTable(c.channels, c.elements), coord_geometry=geometry, coord_stack=coord_stack,
                   placement=Placement('absolute', num_neighbours=0), head=head, skip=False, stop_place=c.stop_place,
                   environment_channels=0, valence_channels=0, pair_channels=0),

@@ -1,9 +1,12 @@
 r"""How an atom becomes a token of Quetzal, and a token a type: one table of 128 atomic numbers."""
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
+from torch_geometric_inertial.nn.condition import Condition
 from torch_geometric_inertial.nn.fourier import RandomFourierFeatures
 
 NUM_TYPES, STOP, BEGIN = 128, 0, 127  #: Rows of the table: atomic numbers, and two that are none.
@@ -59,30 +62,28 @@ class FourierAtomEmbedding(nn.Module):
         return self.type_embedding(self.ids[type])
 
 
-class BeginToken(nn.Module):
-    r"""The token in slot 0: :meth:`FourierAtomEmbedding.begin`, plus the condition where the model has one.
+class BeginToken(Condition):
+    r"""The token in slot 0: :meth:`FourierAtomEmbedding.begin`, plus the embeddings of what is asked for; so the null
+    vector is zero.
 
     Args:
         embedding (FourierAtomEmbedding): Of the model, which owns it.
-        condition (Module, optional): Wanted conditions to vectors [B, C].
+        **kwargs: Of :class:`~torch_geometric_inertial.nn.condition.Condition`.
     """
-    def __init__(self, embedding: FourierAtomEmbedding, condition: nn.Module | None = None):
-        super().__init__()
+    def __init__(self, embedding: FourierAtomEmbedding, **kwargs):
+        super().__init__(embedding.index.embedding_dim, **kwargs)
         self._embedding = (embedding, )  # in a tuple, so that it is stored once
-        self.condition = condition
+        zero = self.null.detach()
+        del self.null
+        self.register_buffer('null', zero, persistent=False)
 
-    @property
-    def dropout(self) -> float:
-        r"""Share of molecules trained as unconditional."""
-        return 0.0 if self.condition is None else float(self.condition.dropout)
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        nn.init.zeros_(self.null)
 
-    def forward(self, wanted, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
-        begin = self._embedding[0].begin().expand(batch_size, -1)
-        if self.condition is not None:
-            return begin + self.condition(wanted, batch_size, generator)
-        if wanted is not None:
-            raise ValueError("the model has no conditions: its config has num_groups=0")
-        return begin
+    def forward(self, wanted: Mapping[str, Tensor] | None, batch_size: int,
+                generator: torch.Generator | None = None) -> Tensor:
+        return self._embedding[0].begin() + super().forward(wanted, batch_size, generator)
 
 
 class TypeTable(nn.Module):
