@@ -1,0 +1,80 @@
+r"""Orders of atoms that are drawn anew for each training batch."""
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from torch_geometric_inertial.nn.packing import Packing
+
+SHARPNESS, NEAREST, FADE = 10.0, 0.8, 0.9  #: Per Å; share of the nearest atom; weight of an atom a step older.
+
+
+def random_orders(ptr: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    r"""A uniform permutation of each molecule's atoms, as packed indices [T]; :obj:`ptr` [B + 1]."""
+    molecule = torch.repeat_interleave(ptr.diff())
+    shuffled = torch.rand(molecule.numel(), generator=generator, device=ptr.device).argsort()
+    return shuffled[molecule[shuffled].argsort(stable=True)]
+
+
+def traverse_orders(pos: Tensor, ptr: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    r"""A random walk over each molecule's atoms that prefers near ones (Quetzal, :obj:`traverse`).
+
+    The first atom is drawn evenly, each further one from :math:`\mathrm{softmax}(-10\, d_j)` with
+    :math:`d_j = 0.8 \min_i |x_j - x_i| + 0.2\, \overline{|x_j - x_i|}` in Å over the atoms :math:`i` drawn before;
+    in the mean an atom counts 0.9 times as much as the one drawn after it.
+
+    Args:
+        pos (Tensor): Positions [T, 3] in Å.
+        ptr (Tensor): Offsets [B + 1].
+        generator (torch.Generator, optional): Source of the draws.
+
+    Returns:
+        Tensor: Packed indices [T].
+    """
+    atoms = Packing(ptr)
+    dense, left = atoms.pad(pos), atoms.mask()
+    rows = torch.arange(left.size(0), device=pos.device)
+    nearest, total, weight = torch.full_like(dense[..., 0], torch.inf), torch.zeros_like(dense[..., 0]), 0.0
+    logits, order = torch.zeros_like(nearest), []
+    for _ in range(left.size(1)):
+        chance = torch.rand(left.shape, generator=generator, device=pos.device).clamp(min=1e-30)
+        draw = (logits - (-chance.log()).log()).masked_fill(~left, -torch.inf).argmax(dim=1)  # Gumbel's trick
+        order.append(draw)
+        left = left.index_put((rows, draw), left.new_tensor(False))
+        distance = (dense - dense[rows, draw].unsqueeze(1)).norm(dim=-1)
+        nearest = torch.minimum(nearest, distance)
+        total, weight = FADE * total + distance, FADE * weight + 1
+        logits = -SHARPNESS * (NEAREST * nearest + (1 - NEAREST) * total / weight)
+    return atoms.unpad(torch.stack(order, dim=1)) + ptr[atoms.batch]
+
+
+class RandomOrder:
+    r"""Draws the order of the atoms of some molecules of a batch; the others stay as they are.
+
+    Args:
+        order (str): :obj:`'random'` (:func:`random_orders`) or :obj:`'traverse'` (:func:`traverse_orders`).
+        probability (float): Share of molecules with a drawn order. (default: :obj:`2 / 3`)
+
+    Raises:
+        ValueError: If there is no such order, or :obj:`probability` is none.
+    """
+    def __init__(self, order: str, probability: float = 2 / 3):
+        if order not in ('random', 'traverse'):
+            raise ValueError(f"'order' must be 'random' or 'traverse' (got '{order}')")
+        if not 0 <= probability <= 1:
+            raise ValueError(f"'probability' must be in [0, 1] (got {probability})")
+        self.order, self.probability = order, probability
+
+    def __call__(self, data: Data, generator: torch.Generator | None = None) -> Data:
+        ptr = data.ptr
+        drawn = torch.rand(ptr.numel() - 1, generator=generator, device=ptr.device) < self.probability
+        perm = (random_orders(ptr, generator) if self.order == 'random' else
+                traverse_orders(data.pos, ptr, generator))
+        kept = torch.arange(perm.numel(), device=perm.device)
+        perm = torch.where(drawn[torch.repeat_interleave(ptr.diff())], perm, kept)
+        data.z, data.pos = data.z[perm], data.pos[perm]
+        return data
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(order='{self.order}', probability={self.probability:.3g})"
