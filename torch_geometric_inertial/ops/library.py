@@ -1,11 +1,12 @@
 r"""Loads the compiled operators, ``torch.ops.inertial.*``, or says once that they are not there."""
 import warnings
+from functools import cache
 
 import torch
 from torch import Tensor
 
 try:
-    import torch_geometric_inertial._C  # type: ignore[import-not-found]  # noqa: F401
+    import torch_geometric_inertial._C  # type: ignore[import-not-found]
     COMPILED = True
 except ImportError as error:
     COMPILED = False
@@ -14,6 +15,14 @@ except ImportError as error:
         "To build them: pip install --no-build-isolation -e .",
         stacklevel=2,
     )
+
+CUDA_ERROR = 'no compiled operators at all'  #: Why the CUDA kernels are not there, where they are not.
+if COMPILED:
+    try:
+        import torch_geometric_inertial._CUDA  # type: ignore[import-not-found]  # noqa: F401
+        CUDA_ERROR = ''
+    except ImportError as error:
+        CUDA_ERROR = str(error)
 
 #: The operators that have a kernel on each type of device.
 KERNELS = {
@@ -32,4 +41,16 @@ TYPES = {
 def has_kernel(op: str, x: Tensor) -> bool:
     r"""Whether the operator runs compiled on tensors like :obj:`x`."""
     device = x.device.type
+    if device == 'cuda' and COMPILED and CUDA_ERROR and not torch.compiler.is_compiling():
+        warn_of_missing_cuda()
     return op in KERNELS.get(device, ()) and x.dtype in TYPES[device]
+
+
+@cache
+def warn_of_missing_cuda() -> None:
+    """Says once, and not before a tensor is on a GPU, that it will run on slower PyTorch code."""
+    warnings.warn(
+        f"torch_geometric_inertial runs without its CUDA kernels, on slower PyTorch code ({CUDA_ERROR}). "
+        "To build them, with a CUDA build of PyTorch and nvcc: FORCE_CUDA=1 pip install --no-build-isolation -e .",
+        stacklevel=4,
+    )

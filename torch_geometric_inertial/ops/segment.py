@@ -2,7 +2,7 @@ r"""Sums over the rows of each segment of a packed tensor."""
 import torch
 from torch import Tensor
 
-from torch_geometric_inertial.ops.library import COMPILED
+from torch_geometric_inertial.ops.library import COMPILED, KERNELS
 
 try:
     import torch_scatter
@@ -27,8 +27,8 @@ def segment_sum(src: Tensor, ptr: Tensor) -> Tensor:
 
     .. math:: \mathrm{out}_b = \sum_{t=\mathrm{ptr}_b}^{\mathrm{ptr}_{b+1}-1} \mathrm{src}_t .
 
-    Differentiable any number of times. On the CPU the result does not depend on the number of threads. Runs on the
-    compiled operator (CPU; float32, float64, int64), the fastest by ``benchmarks/bench_segment.py``, else on
+    Differentiable any number of times. Runs on the compiled operator (float32, float64, int64), whose result does not
+    depend on the number of threads and which is the fastest by ``benchmarks/bench_segment.py``, else on
     :obj:`torch_scatter` where it is installed, else on :func:`segment_sum_ref`.
 
     Args:
@@ -39,7 +39,7 @@ def segment_sum(src: Tensor, ptr: Tensor) -> Tensor:
         ValueError: If the shapes or the offsets are wrong (offsets on an accelerator are not read).
     """
     _check(src, ptr)
-    if COMPILED and src.device.type == 'cpu' and src.dtype in (torch.float32, torch.float64, torch.int64):
+    if COMPILED and _has_kernel(src):
         return torch.ops.inertial.segment_sum(src, ptr)
     if _scatter_serves(src):
         return _ScatterSum.apply(src, ptr)
@@ -50,6 +50,11 @@ def segment_mean(src: Tensor, ptr: Tensor) -> Tensor:
     r"""Like :func:`segment_sum`, but the mean of each segment; zero for an empty one."""
     count = ptr.diff().clamp(min=1).view(-1, *[1] * (src.dim() - 1))
     return segment_sum(src, ptr) / count
+
+
+def _has_kernel(src: Tensor) -> bool:
+    types = (torch.float32, torch.float64, torch.int64)
+    return 'segment_sum' in KERNELS.get(src.device.type, ()) and src.dtype in types
 
 
 def _scatter_serves(src: Tensor) -> bool:
