@@ -146,7 +146,7 @@ def decode(layer, x, pos, ptr, parts, capacity=None):
     out, done = torch.empty_like(x), ptr[:-1].clone()
     for part in parts:
         index = torch.cat([torch.arange(a, a + n) for a, n in zip(done.tolist(), part, strict=True)])
-        out[index] = layer(x[index], pos[index], torch.tensor([0, *part]).cumsum(0), cache)
+        out[index] = layer(x[index], pos[index], torch.tensor([0, *part]).cumsum(0), cache).to(x)
         done += torch.tensor(part)
     return out
 
