@@ -24,6 +24,7 @@ BELOW = {
     'training': {'models', 'nn', 'ops', 'frames', 'elements', 'files'},
     'metrics': {'models', 'transforms', 'chem', 'nn', 'ops', 'frames', 'elements', 'files'},
     'testing': {'frames', 'elements', 'chem'},
+    '__main__': {'cli'},
     'cli': {'training', 'metrics', 'models', 'datasets', 'transforms', 'chem', 'nn', 'ops', 'frames', 'elements',
             'files'},
 }

@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 #: Subcommand -> what it does; the function of the same name stands in the module of the same name.
 COMMANDS = {
+    'doctor': 'which kernels run here, and whether they are right',
     'evaluate': 'judge a file of molecules',
     'view': 'draw a file of molecules',
 }
