@@ -34,6 +34,9 @@ STABLE_TORCH_LIBRARY(inertial, m) {
   m.def(
       "georope_decode(Tensor q, Tensor k, Tensor v, Tensor gram, Tensor gain, Tensor slot, Tensor(a!) key, "
       "Tensor(b!) value) -> Tensor");
+
+  m.def("inverse_root(Tensor c) -> Tensor");
+  m.def("sylvester(Tensor a, Tensor q) -> Tensor");
 }
 
 PyMODINIT_FUNC PyInit__C() {

@@ -1,5 +1,15 @@
 r"""Generate 3D molecules and predict from 3D geometry with PyTorch Geometric."""
-from .models import AtomAutoregressor, InertialAR, InertialARConfig, LogProb, LossTerms, Quetzal, QuetzalConfig
+from .models import (
+    AtomAutoregressor,
+    GeoMFormer,
+    GeoMFormerConfig,
+    InertialAR,
+    InertialARConfig,
+    LogProb,
+    LossTerms,
+    Quetzal,
+    QuetzalConfig,
+)
 from .nn import GeoRoPEAttention
 from .transforms import CanonicalOrder, FunctionalGroups, InertialFrame
 
@@ -9,6 +19,8 @@ __all__ = [
     'AtomAutoregressor',
     'CanonicalOrder',
     'FunctionalGroups',
+    'GeoMFormer',
+    'GeoMFormerConfig',
     'GeoRoPEAttention',
     'InertialAR',
     'InertialARConfig',

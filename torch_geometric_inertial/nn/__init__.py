@@ -3,6 +3,7 @@ from .atom_embedding import AtomEmbedding
 from .condition import Condition
 from .diffusion_head import DiffusionHead
 from .environment import EnvironmentReadout
+from .equivariant_norm import EquivariantLayerNorm
 from .flow_density import flow_log_density
 from .fourier import FourierFeatures, RandomFourierFeatures
 from .fourier_embedding import FourierAtomEmbedding
@@ -10,8 +11,12 @@ from .geo_rope_attention import GeoRoPEAttention
 from .nystrom import NystromFeatures
 from .pair_field import PairField
 from .placement import Placement
+from .radial_basis import GaussianBasis
+from .structural_encoding import StructuralEncoding
 from .transformer_block import CausalStack, TransformerBlock
+from .two_stream_block import TwoStreamBlock
 from .valence import ValenceReadout
+from .vector_input import VectorInput
 
 __all__ = [
     'AtomEmbedding',
@@ -19,14 +24,19 @@ __all__ = [
     'Condition',
     'DiffusionHead',
     'EnvironmentReadout',
+    'EquivariantLayerNorm',
     'FourierAtomEmbedding',
     'FourierFeatures',
+    'GaussianBasis',
     'GeoRoPEAttention',
     'NystromFeatures',
     'PairField',
     'Placement',
     'RandomFourierFeatures',
+    'StructuralEncoding',
     'TransformerBlock',
+    'TwoStreamBlock',
     'ValenceReadout',
+    'VectorInput',
     'flow_log_density',
 ]

@@ -11,6 +11,12 @@ from torch_geometric_inertial.ops.georope_decode import (
     georope_decode_gram_ref,
     georope_decode_ref,
 )
+from torch_geometric_inertial.ops.inverse_root import (
+    inverse_root,
+    inverse_root_newton_schulz,
+    inverse_root_ref,
+    sylvester,
+)
 from torch_geometric_inertial.ops.nystrom_features import nystrom_features, nystrom_features_ref
 from torch_geometric_inertial.ops.rope_rotate import rope_rotate, rope_rotate_ref
 from torch_geometric_inertial.ops.segment import segment_mean, segment_sum, segment_sum_ref
@@ -24,6 +30,9 @@ __all__ = [
     'georope_decode_ref',
     'georope_gram',
     'georope_gram_ref',
+    'inverse_root',
+    'inverse_root_newton_schulz',
+    'inverse_root_ref',
     'nystrom_features',
     'nystrom_features_ref',
     'rope_rotate',
@@ -31,4 +40,5 @@ __all__ = [
     'segment_mean',
     'segment_sum',
     'segment_sum_ref',
+    'sylvester',
 ]

@@ -1,0 +1,54 @@
+r"""The pairs of points that are near each other."""
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from torch_geometric_inertial.ops.segment import segment_index
+
+
+@torch.no_grad()
+def radius_edges(pos: Tensor, ptr: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:
+    r"""All ordered pairs within a distance, each point with itself among them; time and memory linear in points.
+
+    Args:
+        pos: Points [N, 3].
+        ptr: Offsets [B + 1] of the point sets, int64; pairs are formed within a set.
+        cutoff: Largest distance.
+
+    Returns:
+        The first points [E], not decreasing, and the second ones [E], increasing for each first.
+
+    Raises:
+        ValueError: If the cutoff is not a positive number.
+    """
+    if not 0 < cutoff < float('inf'):
+        raise ValueError(f"'cutoff' must be positive and finite (got {cutoff})")
+    count = pos.size(0)
+    if count == 0:
+        empty = torch.zeros(0, dtype=torch.int64, device=pos.device)
+        return empty, empty
+    points = pos.double()
+    cell = ((points - points.amin(0)) / cutoff).floor().long() + 1  # a margin of one cell on all sides
+    size = cell.amax(0) + 2
+
+    def key_of(cell: Tensor) -> Tensor:
+        return ((batch * size[0] + cell[:, 0]) * size[1] + cell[:, 1]) * size[2] + cell[:, 2]
+
+    batch = segment_index(ptr, count)
+    key, order = key_of(cell).sort()
+    rows, cols = [], []
+    steps = torch.arange(-1, 2, device=pos.device)
+    for step in torch.cartesian_prod(steps, steps, steps):
+        wanted = key_of(cell + step)
+        first, last = torch.searchsorted(key, wanted), torch.searchsorted(key, wanted, right=True)
+        found = last - first
+        row = torch.repeat_interleave(found)
+        slot = torch.arange(row.numel(), device=pos.device) - (found.cumsum(0) - found)[row] + first[row]
+        col = order[slot]
+        near = (points[row] - points[col]).square().sum(-1) <= cutoff ** 2
+        rows.append(row[near])
+        cols.append(col[near])
+    row, col = torch.cat(rows), torch.cat(cols)
+    by_row = (row * count + col).argsort()
+    return row[by_row], col[by_row]
