@@ -199,8 +199,8 @@ def test_nystrom_features():
     phi = nystrom_features(on_gpu, model.landmarks.cuda(), model.whitening.cuda(), model.widths)
     got, = torch.autograd.grad(phi, on_gpu, grad.cuda())
     # The entries of W^(-1/2) reach hundreds and cancel: that much of float32 is lost on any device.
-    holds(phi, expected, 3e-4, 'phi')
-    holds(got, torch.autograd.grad(expected, leaf, grad.double())[0], 3e-4, 'pos_grad')
+    holds(phi, expected, 1e-3, 'phi')
+    holds(got, torch.autograd.grad(expected, leaf, grad.double())[0], 1e-3, 'pos_grad')
 
 
 @pytest.mark.parametrize('stored', DTYPES, ids=str)
