@@ -37,9 +37,9 @@ class Fragment:
 
     @property
     def num_prefix(self) -> int:
-        r"""Atoms that the sequence begins with. The others wait until the model writes their element: hydrogens for
-        the heavy atoms to be complete; in orders with hydrogens in between, all atoms but the first for what the
-        model puts between."""
+        r"""Atoms that the sequence begins with; the others wait until the model writes their element. Where hydrogens
+        come last, they wait for the heavy atoms to be complete; where they stand between, all atoms but the first
+        wait for those."""
         if self.hydrogens == 'between':
             return 1
         heavy = int((self.z > 1).sum())
@@ -76,7 +76,8 @@ def propose_poses(fragment: Fragment, generator: torch.Generator) -> Poses:
     r"""Draws :obj:`num_poses` orders and poses of a fragment, for the likelihood to choose among.
 
     Half of the orders are the one in which the atoms are given, the others walks through the bonds from a random
-    root, depth first; all put the hydrogens where the model has them. The poses of a nearly whole molecule are its
+    root, depth first (a hydrogen if there is one where hydrogens stand between, as in SMILES); where hydrogens come
+    last, they are put there. The poses of a nearly whole molecule are its
     inertial frames, each sign choice as likely as another, turned and shifted a little; of those of a part half are
     like that and half uniformly random, with the centre drawn from N(0, 1 Å²) around the origin.
     """
@@ -84,7 +85,7 @@ def propose_poses(fragment: Fragment, generator: torch.Generator) -> Poses:
     bonds = _neighbours(fragment.z, pos)
     perm = []
     for k in range(num):
-        given = torch.arange(pos.size(0)) if k % 2 == 0 else _walk(fragment.z, bonds, generator)
+        given = torch.arange(pos.size(0)) if k % 2 == 0 else _walk(fragment.z, bonds, fragment.hydrogens, generator)
         perm.append(_hydrogens_last(fragment.z, given, bonds) if fragment.hydrogens == 'last' else given)
     near = torch.rand(num, generator=generator) < (1.0 if fragment.whole else 0.5)
     axes = inertial_frames(pos, fragment.z, torch.tensor([0, pos.size(0)])).axes[0]
@@ -111,13 +112,13 @@ def _neighbours(z: Tensor, pos: Tensor) -> list[list[int]]:
     return [row.nonzero().flatten().tolist() for row in bonded]
 
 
-def _walk(z: Tensor, bonds: list[list[int]], generator: torch.Generator) -> Tensor:
+def _walk(z: Tensor, bonds: list[list[int]], hydrogens: str, generator: torch.Generator) -> Tensor:
     r"""A depth-first walk from a random root: heavy atoms in random order, hydrogens right after their atom."""
     chance = torch.rand(z.numel(), generator=generator).tolist()
-    late = sorted(range(z.numel()), key=lambda i: (int(z[i]) == 1, chance[i]))  # a root is a heavy atom if there is one
+    is_root = [(number == 1) == (hydrogens == 'between') for number in z.tolist()]
     seen: set[int] = set()
     order = []
-    for root in late:
+    for root in sorted(range(z.numel()), key=lambda i: (not is_root[i], chance[i])):
         stack = [root]
         while stack:
             i = stack.pop()

@@ -114,7 +114,9 @@ class AtomWriter(nn.Module):
         Where the model's order has hydrogens last, the heavy atoms of the scaffold are the beginning of the sequence,
         and its hydrogens, if any, take the place of the first ones that the model writes. Where hydrogens stand
         between (:obj:`order='smiles'`), the sequence begins with the first atom of the scaffold, and at each step the
-        model writes a hydrogen or goes on to the next atom of the scaffold, until that is exhausted.
+        model writes a hydrogen or goes on to the next atom of the scaffold, until that is exhausted. It does so
+        without knowing the rest of the scaffold, so that hydrogens of rings are forgotten: give such models the
+        scaffold with its hydrogens, except where it is to grow.
 
         Args:
             scaffold (Data): :obj:`z` [F] and :obj:`pos` [F, 3] in Å, in any pose and order.
@@ -148,12 +150,12 @@ class AtomWriter(nn.Module):
                       progress: bool = False) -> Data | list[Data]:
         r"""Places the hydrogens of molecules that lack some or all; the atoms that are there stay where they are.
 
-        As :meth:`complete`, with nothing but hydrogens to write. The frame of the heavy atoms is near that of the
-        molecule, so the poses are drawn around it. The model decides how many hydrogens each atom takes: it sees
-        neither bonds nor charges. Where the model's order has hydrogens last, this is plain continuation; where they
-        stand between the heavy atoms (:obj:`order='smiles'`), each is decided before the heavy atoms that follow are
-        read, and the first atom of the sequence is never a hydrogen, so that this is less exact. Models of
-        :obj:`order='rank'`, which puts hydrogens before what they are bonded to, cannot do it.
+        As :meth:`complete`, with nothing but hydrogens to write: plain continuation of the heavy atoms, for models
+        whose order has the hydrogens last (:obj:`order='heavy_first'`). The frame of the heavy atoms is near that of
+        the molecule, so the poses are drawn around it. The model decides how many hydrogens each atom takes: it sees
+        neither bonds nor charges. Models of other orders are refused: where hydrogens stand between
+        (:obj:`order='smiles'`), each would have to be decided before the heavy atoms that follow are seen, and the
+        sequence begins with one.
 
         Args:
             heavy (Data or list): :obj:`z` [F] and :obj:`pos` [F, 3] in Å, in any pose and order.
@@ -171,6 +173,9 @@ class AtomWriter(nn.Module):
         sampling = self._sampling(temperature, top_p, num_steps, solver, 1.0, None, None)
         if 1 not in self.elements:
             raise ValueError(f"'add_hydrogens' needs a model that knows hydrogen (got elements {self.elements})")
+        if HYDROGENS.get(self.config.order) != 'last':
+            raise ValueError(f"'add_hydrogens' needs a model whose order has the hydrogens last, as 'heavy_first' (got "
+                             f"order '{self.config.order}', in which they are written before all heavy atoms are seen)")
         molecules = [heavy] if isinstance(heavy, Data) else list(heavy)
         allowed = torch.zeros(self.stop + 1, dtype=torch.bool)
         allowed[[self.elements.index(1), self.stop]] = True
