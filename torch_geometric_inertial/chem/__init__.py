@@ -4,7 +4,9 @@ The only place that imports RDKit, and only where a function needs it.
 """
 from torch_geometric_inertial.chem.bond_tables import Bonds, table_bonds
 from torch_geometric_inertial.chem.draw import draw_grid
+from torch_geometric_inertial.chem.jsonl import read_jsonl, write_jsonl
 from torch_geometric_inertial.chem.mol import from_mol, to_mol
+from torch_geometric_inertial.chem.pdb import read_pdb
 from torch_geometric_inertial.chem.sdf import read_sdf, write_sdf
 from torch_geometric_inertial.chem.xyz import read_xyz, write_xyz
 
@@ -12,10 +14,13 @@ __all__ = [
     'Bonds',
     'draw_grid',
     'from_mol',
+    'read_jsonl',
+    'read_pdb',
     'read_sdf',
     'read_xyz',
     'table_bonds',
     'to_mol',
+    'write_jsonl',
     'write_sdf',
     'write_xyz',
 ]

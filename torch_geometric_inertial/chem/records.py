@@ -25,22 +25,31 @@ def write_records(
     record: Callable[[Data, int], str],
     on_error: str,
 ) -> int:
-    r"""Writes the record of each molecule and returns how many there are; see :func:`write_sdf`."""
+    r"""Writes the record of each molecule as it comes, so that a stream of any length can be written, and returns how
+    many there are; see :func:`write_sdf`."""
     _check_on_error(on_error)
     skipped: list[str] = []
-    records: list[str] = []
-    for i, data in enumerate(molecules):
-        try:
-            if data is None:
-                raise ValueError(f'molecule {i} is missing (got None)')
-            records.append(record(data, i))
-        except ValueError as error:
-            if on_error == 'raise':
-                raise
-            skipped.append(str(error))
-    write_atomically(path, lambda temporary: temporary.write_text(''.join(records), encoding='utf-8', newline='\n'))
+    count = 0
+
+    def write(temporary: Path) -> None:
+        nonlocal count
+        with open(temporary, 'w', encoding='utf-8', newline='\n') as file:
+            for i, data in enumerate(molecules):
+                try:
+                    if data is None:
+                        raise ValueError(f'molecule {i} is missing (got None)')
+                    text = record(data, i)
+                except ValueError as error:
+                    if on_error == 'raise':
+                        raise
+                    skipped.append(str(error))
+                    continue
+                file.write(text)
+                count += 1
+
+    write_atomically(path, write)
     _warn(skipped, path)
-    return len(records)
+    return count
 
 
 def read_records(

@@ -1,6 +1,8 @@
 r"""How good are generated molecules? :func:`evaluate` answers under a named protocol."""
+from torch_geometric_inertial.metrics.completion import CompletionReport, completion_report, contains
 from torch_geometric_inertial.metrics.frame_drift import frame_drift
 from torch_geometric_inertial.metrics.hit_rate import HitRate, hit_rate
+from torch_geometric_inertial.metrics.hydrogens import HydrogenReport, hydrogen_report, hydrogen_rmsd
 from torch_geometric_inertial.metrics.property_error import PropertyError, halves, property_error
 from torch_geometric_inertial.metrics.protocol import PROTOCOLS, Protocol
 from torch_geometric_inertial.metrics.report import FIGURES, Report, comparison, evaluate
@@ -11,17 +13,23 @@ from torch_geometric_inertial.metrics.validity import Validity, validity
 __all__ = [
     'FIGURES',
     'PROTOCOLS',
+    'CompletionReport',
     'HitRate',
+    'HydrogenReport',
     'PropertyError',
     'Protocol',
     'Report',
     'Stability',
     'Validity',
     'comparison',
+    'completion_report',
+    'contains',
     'evaluate',
     'frame_drift',
     'halves',
     'hit_rate',
+    'hydrogen_report',
+    'hydrogen_rmsd',
     'novelty',
     'property_error',
     'reference_smiles',

@@ -313,13 +313,11 @@ class AtomWriter(nn.Module):
         state.types[row, count], state.pos[row, count], state.token_pos[:n] = types, token_pos, token_pos
         token = self.embedding(types, count, token_pos, local, state.types[row, parent], parent)
         state.token[:n * branches] = token.repeat_interleave(branches, dim=0)
-        state.count[:n] += 1
         if forced is not None:
-            for r in range(n):
-                queue = state.rows[r]
-                place = queue.request.fragment.z.numel() - int(state.waiting[r]) if bool(forced[r]) else -1
-                queue.origin.append(-1 if place < 0 else int(queue.pose.perm[0, place]))
+            for r in forced.nonzero().flatten().tolist():
+                state.rows[r].fixed.append(int(state.count[r]))
             state.waiting[:n] -= forced.long()
+        state.count[:n] += 1
 
     def _place(self, z: Tensor, memory: Tensor, types: Tensor, parent: Tensor, count: Tensor, around: Neighbourhood,
                accounts: Tensor | None, free: Tensor | None, state: WritingState, sampling: Sampling) -> Tensor:
@@ -441,7 +439,7 @@ class AtomWriter(nn.Module):
             heavy = ~hydrogen & (torch.arange(self.stop + 1) < self.stop)
             during = hydrogen if fragment.hydrogens == 'between' else heavy
             state.during[r] = (during & state.after[r].cpu()).to(device)
-            row.origin += perm[:first].tolist()
+            row.fixed += range(first)
             types += [own_types[:first]] * branches
             pos += [own_pos[:first]] * branches
             sizes += [first] * branches

@@ -39,12 +39,11 @@ class Request:
 
 @dataclass
 class Row:
-    r"""A request while it is written: its random numbers, its pose, and which atom of the fragment (or -1) each
-    written atom is."""
+    r"""A request while it is written: its random numbers, its pose, and the slots of the fragment's atoms so far."""
     request: Request
     numbers: RandomNumbers
     pose: Poses | None
-    origin: list[int]
+    fixed: list[int]
 
 
 class WritingState:
@@ -168,8 +167,7 @@ class WritingState:
         if fragment is None:
             return Data(z=z, pos=pos.clone(), finished=finished)
         assert row.pose is not None
-        origin = torch.tensor(row.origin)
-        new = (origin < 0).nonzero().flatten()
+        new = torch.ones(length, dtype=torch.bool).index_fill_(0, torch.tensor(row.fixed), False).nonzero().flatten()
         pos = torch.cat([fragment.pos, row.pose.restore(fragment.pos, pos[new])])
         return Data(z=torch.cat([fragment.z, z[new]]), pos=pos, finished=finished,
                     fixed=torch.arange(length) < fragment.z.numel())
