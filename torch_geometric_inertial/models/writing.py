@@ -379,8 +379,8 @@ class AtomWriter(nn.Module):
         if entering[0].wanted is not None:
             wanted = {name: torch.stack([request.wanted[name] for request in entering if request.wanted])
                       for name in entering[0].wanted}
-        null = self._begin(None, len(entering))
-        begin = null if wanted is None or sampling.guidance_scale == 0 else self._begin(wanted, len(entering))
+        null = self.condition(None, len(entering))
+        begin = null if sampling.guidance_scale == 0 else self.condition(wanted, len(entering))
         poses = self._choose_poses(entering, begin, numbers)
         rows = [Row(*row, []) for row in zip(entering, numbers, poses, strict=True)]
         if state.branches == 2:
@@ -388,9 +388,6 @@ class AtomWriter(nn.Module):
         at = state.enter(rows, begin, self.stop)
         if any(pose is not None for pose in poses):
             self._begin_with_fragments(state, at, rows, begin)
-
-    def _begin(self, wanted: dict[str, Tensor] | None, num: int) -> Tensor:
-        return self.condition(wanted, num)
 
     def _choose_poses(self, entering: list[Request], begin: Tensor,
                       numbers: list[RandomNumbers]) -> list[Poses | None]:
