@@ -79,6 +79,7 @@ def test_what_follows_a_beginning_is_what_followed_when_it_was_written(make_mode
         for size in {1, whole.num_nodes // 2, whole.num_nodes - 1} - {0}:
             start = Data(z=whole.z[:size], pos=whole.pos[:size])
             with (patch.object(writing, 'propose_poses', as_it_is), patch.object(writing, 'MIN_DISTANCE', 0),
+                  patch.object(writing, 'prefix_log_prob', lambda *_: torch.zeros(1)),
                   patch.object(prefix, 'find_parents', lambda *_, known=parents[:, :size]: known)):
                 again, rows = rows_through(model, lambda start=start, seed=seed: model.complete(
                     start, 1, seed=seed, num_poses=1, **FAST))
@@ -145,22 +146,27 @@ def test_the_pose_is_drawn_by_the_likelihood(make_model):
     """A model that gives nearly all weight to one candidate takes it."""
     model = make_model(order='heavy_first')
     scaffold = spread_out(torch.Generator().manual_seed(1), 4, [6, 8])
-    read, chosen, begun = writing.read_prefix, [], []
+    read, wanted, begun = writing.read_prefix, [], []
 
-    def judged(model, types, pos, ptr, begin, caches=None):
-        prefix = read(model, types, pos, ptr, begin, caches)
-        if caches is not None:
-            begun.extend(pos[ptr[:-1]].tolist())
-            return prefix
-        chosen.extend(pos[ptr[:-1]].view(-1, 8, 3)[:, 5].tolist())
-        score = torch.zeros(prefix.log_prob.numel())
+    def judged(seen, head, noise):
+        score = torch.zeros(seen.ptr.numel() - 1)
         score[5::8] = 50.0
-        return prefix._replace(log_prob=score)
+        return score
 
-    with patch.object(writing, 'read_prefix', judged):
+    def proposed(fragment, generator):
+        poses = propose_poses(fragment, generator)
+        wanted.append(poses.positions(fragment.pos)[5, 0].float())
+        return poses
+
+    def begin(model, types, pos, ptr, *others):
+        begun.extend(pos[ptr[:-1]])
+        return read(model, types, pos, ptr, *others)
+
+    with (patch.object(writing, 'read_prefix', begin), patch.object(writing, 'propose_poses', proposed),
+          patch.object(writing, 'prefix_log_prob', judged)):
         model.complete(scaffold, 3, num_poses=8, **FAST)
     assert len(begun) == 3
-    torch.testing.assert_close(torch.tensor(begun), torch.tensor(chosen))
+    torch.testing.assert_close(torch.stack(begun), torch.stack(wanted))
 
 
 def test_only_hydrogens_are_added(make_model):

@@ -20,15 +20,13 @@ class Prefix(NamedTuple):
     Attributes:
         token (Tensor): The token of the last atom, which no stack has seen yet [B, C].
         memory (Tensor): Vectors of the atoms from the second stack [B, N, C]; zero for the last one.
-        log_prob (Tensor): Of the types and parents, in nats [B].
     """
     token: Tensor
     memory: Tensor
-    log_prob: Tensor
 
 
 def read_prefix(model: AtomWriter, types: Tensor, pos: Tensor, ptr: Tensor, begin: Tensor,
-                caches: Caches | None = None) -> Prefix:
+                caches: Caches) -> Prefix:
     r"""One teacher-forced pass through both stacks.
 
     Args:
@@ -37,7 +35,7 @@ def read_prefix(model: AtomWriter, types: Tensor, pos: Tensor, ptr: Tensor, begi
         pos (Tensor): Their positions [T, 3].
         ptr (Tensor): Offsets [B + 1].
         begin (Tensor): The token in slot 0 of each molecule [B, C].
-        caches (dict, optional): Empty ones of B rows, to be filled with all tokens but the last.
+        caches (dict): Empty ones of B rows, to be filled with all tokens but the last.
     """
     atoms = Packing(ptr)
     last = ptr[1:] - 1
@@ -53,23 +51,14 @@ def read_prefix(model: AtomWriter, types: Tensor, pos: Tensor, ptr: Tensor, begi
     x, token_pos = atoms.pad(tokens).roll(1, dims=1), dense_pos.roll(1, dims=1)  # the condition, then all but the last
     x[:, 0], token_pos[:, 0] = begin.to(x.dtype), 0
     x, token_pos = atoms.unpad(x), atoms.unpad(token_pos)
-    type_cache, coord_cache = ((None, None), (None, None)) if caches is None else (caches['type'], caches['coord'])
-    h = model.type_stack(x, token_pos, ptr, model.type_geometry(token_pos, ptr, type_cache[0]), type_cache[1])
-    accounts = None
+    shared, layers = caches['type']
+    h = model.type_stack(x, token_pos, ptr, model.type_geometry(token_pos, ptr, shared), layers)
     if model.valence is not None:
         accounts = model.valence(dense_pos, radius, dense_types, count)  # [B, N, N, W]
         h = h + model.valence.to_token(atoms.unpad(accounts.sum(dim=2)))
-    log_prob = _log_prob(model.type_head(h).float(), types)
+    shared, layers = caches['coord']
     z = atoms.pad(model.coord_stack(h + model.embedding.next_type(types) + model._skip(x), token_pos, ptr,
-                                    model.coord_geometry(token_pos, ptr, coord_cache[0]), coord_cache[1]))
+                                    model.coord_geometry(token_pos, ptr, shared), layers))
     memory = z.roll(-1, dims=1)
-    memory[:, -1] = 0
-    logits = model._parent_logits(z, memory, count, accounts)
-    if logits is not None:
-        log_prob = log_prob + _log_prob(atoms.unpad(logits), flat_parent) * (atoms.slot > 0)
     memory[torch.arange(last.numel(), device=pos.device), atoms.length - 1] = 0
-    return Prefix(tokens[last], memory, log_prob.new_zeros(last.numel()).index_add(0, atoms.batch, log_prob))
-
-
-def _log_prob(logits: Tensor, index: Tensor) -> Tensor:
-    return logits.log_softmax(dim=-1).gather(-1, index.unsqueeze(-1)).squeeze(-1)
+    return Prefix(tokens[last], memory)

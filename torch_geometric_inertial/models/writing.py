@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from torch_geometric_inertial.models.fragment import Fragment, Poses, propose_poses
 from torch_geometric_inertial.models.prefix import read_prefix
+from torch_geometric_inertial.models.prefix_likelihood import prefix_log_prob
 from torch_geometric_inertial.models.sampling import RandomNumbers, Sampling, draw, random_numbers
 from torch_geometric_inertial.models.writing_state import Request, Row, WritingState, new_caches
 from torch_geometric_inertial.nn.pair_field import Pairs
@@ -99,7 +100,7 @@ class AtomWriter(nn.Module):
     def complete(self, scaffold: Data, num_samples: int = 1, *, groups: Tensor | list[str] | None = None,
                  properties: dict | None = None, guidance_scale: float = 1.0, temperature: float = 1.0,
                  top_p: float = 1.0, num_steps: int | None = None, solver: str = 'dpmpp', seed: int = 0,
-                 batch_size: int | None = None, max_atoms: int | None = None, num_poses: int = 16,
+                 batch_size: int | None = None, max_atoms: int | None = None, num_poses: int = 8,
                  progress: bool = False) -> list[Data]:
         r"""Writes molecules around a scaffold, whose atoms stay where they are. Hydrogens that it lacks are written
         by the model, those that it has are kept.
@@ -109,7 +110,9 @@ class AtomWriter(nn.Module):
         from their posterior :math:`p(g, \pi \mid \text{scaffold}) \propto p(\text{scaffold at } g \text{ in order }
         \pi)\, q(g, \pi)`: :obj:`num_poses` candidates come from :math:`q`
         (:func:`~torch_geometric_inertial.models.fragment.propose_poses`), one is drawn by the likelihood that the
-        model gives to its types and parents, and writing goes on from there. The result is moved back.
+        model gives to its types, parents and places
+        (:func:`~torch_geometric_inertial.models.prefix_likelihood.prefix_log_prob`), and writing goes on from there.
+        The result is moved back.
 
         Where the model's order has hydrogens last, the heavy atoms of the scaffold are the beginning of the sequence,
         and its hydrogens, if any, take the place of the first ones that the model writes. Where hydrogens stand
@@ -121,7 +124,7 @@ class AtomWriter(nn.Module):
         Args:
             scaffold (Data): :obj:`z` [F] and :obj:`pos` [F, 3] in Å, in any pose and order.
             num_samples (int): Number of molecules. (default: :obj:`1`)
-            num_poses (int): Candidates of pose and order. (default: :obj:`16`)
+            num_poses (int): Candidates of pose and order. (default: :obj:`8`)
             progress (bool): Whether to show a progress bar.
             groups, properties, guidance_scale, temperature, top_p, num_steps, solver, seed, batch_size, max_atoms: See
                 :meth:`stream`.
@@ -146,7 +149,7 @@ class AtomWriter(nn.Module):
 
     def add_hydrogens(self, heavy: Data | list[Data], *, temperature: float = 1.0, top_p: float = 1.0,
                       num_steps: int | None = None, solver: str = 'dpmpp', seed: int = 0,
-                      batch_size: int | None = None, max_atoms: int | None = None, num_poses: int = 16,
+                      batch_size: int | None = None, max_atoms: int | None = None, num_poses: int = 8,
                       progress: bool = False) -> Data | list[Data]:
         r"""Places the hydrogens of molecules that lack some or all; the atoms that are there stay where they are.
 
@@ -380,8 +383,10 @@ class AtomWriter(nn.Module):
             wanted = {name: torch.stack([request.wanted[name] for request in entering if request.wanted])
                       for name in entering[0].wanted}
         null = self.condition(None, len(entering))
-        begin = null if sampling.guidance_scale == 0 else self.condition(wanted, len(entering))
-        poses = self._choose_poses(entering, begin, numbers)
+        if sampling.guidance_scale == 0:
+            wanted = None
+        begin = null if wanted is None else self.condition(wanted, len(entering))
+        poses = self._choose_poses(entering, wanted, numbers)
         rows = [Row(*row, []) for row in zip(entering, numbers, poses, strict=True)]
         if state.branches == 2:
             begin = torch.stack([begin, null], dim=1).flatten(0, 1)
@@ -389,7 +394,7 @@ class AtomWriter(nn.Module):
         if any(pose is not None for pose in poses):
             self._begin_with_fragments(state, at, rows, begin)
 
-    def _choose_poses(self, entering: list[Request], begin: Tensor,
+    def _choose_poses(self, entering: list[Request], wanted: dict[str, Tensor] | None,
                       numbers: list[RandomNumbers]) -> list[Poses | None]:
         r"""One pose for each molecule with a fragment, drawn by the likelihood of the fragment in it."""
         chosen: list[Poses | None] = [None] * len(entering)
@@ -402,14 +407,17 @@ class AtomWriter(nn.Module):
                 i, fragment = with_fragment[at]
                 part.append((i, fragment, propose_poses(fragment, numbers[i].generator)))
                 total, at = total + fragment.num_poses * fragment.z.numel(), at + 1
-            sizes = torch.tensor([f.z.numel() for _, f, poses in part for _ in range(f.num_poses)])
-            types = torch.cat([f.types[poses.perm].flatten() for _, f, poses in part])
-            pos = torch.cat([poses.positions(f.pos).flatten(0, 1) for _, f, poses in part])
-            row = torch.tensor([i for i, f, _ in part for _ in range(f.num_poses)])
-            ptr = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
             device = self.radii.device
-            score = read_prefix(self, types.to(device), pos.float().to(device), ptr.to(device),
-                                begin[row.to(device)]).log_prob.cpu()
+            sizes = torch.tensor([f.z.numel() for _, f, poses in part for _ in range(f.num_poses)])
+            row = torch.tensor([i for i, f, _ in part for _ in range(f.num_poses)]).to(device)
+            noise = torch.cat([torch.randn(3, generator=numbers[i].generator).expand(poses.perm.numel(), 3)
+                               for i, _, poses in part])
+            seen = self.read(Data(z=torch.cat([f.z[poses.perm].flatten() for _, f, poses in part]).to(device),
+                                  pos=torch.cat([poses.positions(f.pos).flatten(0, 1) for _, f, poses in part]).to(
+                                      device, torch.float),
+                                  ptr=torch.cat([sizes.new_zeros(1), sizes.cumsum(0)]).to(device),
+                                  **{name: x[row] for name, x in (wanted or {}).items()}))
+            score = prefix_log_prob(seen, self.head, noise.to(device)).cpu()
             start = 0
             for i, fragment, poses in part:
                 chance = torch.rand(1, generator=numbers[i].generator)
