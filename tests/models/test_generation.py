@@ -178,17 +178,17 @@ def test_values_and_names_are_asked_for(make_model):
     with torch.no_grad():
         model.condition.groups *= 10
         model.condition.values *= 10
-    free = model.generate(5, num_steps=4)
-    same(model.generate(5, num_steps=4, groups=['ether']), model.generate(5, num_steps=4, groups=torch.tensor([0, 1])))
-    same(model.generate(5, num_steps=4, properties={}), free, atol=0)
+    free = model.generate(5, num_steps=4, max_atoms=8)
+    same(model.generate(5, num_steps=4, max_atoms=8, groups=['ether']), model.generate(5, num_steps=4, max_atoms=8, groups=torch.tensor([0, 1])))
+    same(model.generate(5, num_steps=4, max_atoms=8, properties={}), free, atol=0)
     wide = torch.tensor([0.12, 0.2, 0.3, 0.4, float('nan')])
-    mixed = model.generate(5, num_steps=4, properties={'gap': wide})
-    same(mixed[1:2], model.generate(5, num_steps=4, properties={'gap': 0.2})[1:2])
+    mixed = model.generate(5, num_steps=4, max_atoms=8, properties={'gap': wide})
+    same(mixed[1:2], model.generate(5, num_steps=4, max_atoms=8, properties={'gap': 0.2})[1:2])
     same(mixed[4:], free[4:])
     with pytest.raises(AssertionError):
         same(mixed, free)
     with pytest.warns(UserWarning, match='gap = 0.5 is outside the training range, 0.1 to 0.4'):
-        model.generate(1, num_steps=4, properties={'gap': 0.5})
+        model.generate(1, num_steps=4, max_atoms=8, properties={'gap': 0.5})
 
 
 def test_guidance_goes_from_unconditional_to_conditional(make_model):

@@ -85,7 +85,7 @@ def test_what_follows_a_beginning_is_what_followed_when_it_was_written(make_mode
                     start, 1, seed=seed, num_poses=1, **FAST))
             same(again, [whole], atol=1e-2)
             assert rows['place'] == whole.num_nodes - size
-    assert max(sizes) > 3
+    assert max(sizes) > 2
 
 
 @pytest.mark.parametrize('order', ['smiles', 'heavy_first'])

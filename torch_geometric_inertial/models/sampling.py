@@ -17,7 +17,7 @@ class Sampling:
         temperature (float): Of the types and parents; 0 takes the most likely. (default: :obj:`1.0`)
         top_p (float): Types are drawn from the smallest set of at least this probability. (default: :obj:`1.0`)
         num_steps (int): Evaluations of the diffusion head an atom. (default: :obj:`24`)
-        solver (str): :obj:`'dpmpp'` or :obj:`'heun'`. (default: :obj:`'dpmpp'`)
+        solver (str): Of :data:`~torch_geometric_inertial.nn.flow_solvers.SOLVERS`. (default: :obj:`'dpmpp'`)
         guidance_scale (float): :math:`w` in :math:`\emptyset + w (c - \emptyset)`, for the logits of types and
             parents and for the denoised place: 0 is unconditional, 1 conditional, more is further that way.
             (default: :obj:`1.0`)

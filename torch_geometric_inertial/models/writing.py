@@ -76,7 +76,7 @@ class AtomWriter(nn.Module):
             temperature (float): Of the types and parents; 0 takes the most likely. (default: :obj:`1.0`)
             top_p (float): Types are drawn from the smallest set of at least this probability. (default: :obj:`1.0`)
             num_steps (int, optional): Evaluations of the diffusion head an atom. (default: :obj:`24`)
-            solver (str): :obj:`'dpmpp'` or :obj:`'heun'`. (default: :obj:`'dpmpp'`)
+            solver (str): Of :data:`~torch_geometric_inertial.nn.flow_solvers.SOLVERS`. (default: :obj:`'dpmpp'`)
             seed (int): Seed. (default: :obj:`0`)
             batch_size (int, optional): Molecules at a time, halved when memory runs out. (default: :obj:`512`, on a
                 GPU :obj:`2048`)
@@ -327,6 +327,8 @@ class AtomWriter(nn.Module):
         r"""Draws the coordinates [n, 3] of the next atoms; zero where they are not :obj:`free`."""
         branches, device = state.branches, z.device
         rows = torch.arange(parent.numel(), device=device) if free is None else free.nonzero().flatten()
+        if rows.numel() == 0:
+            return z.new_zeros(parent.numel(), 3)
         split = state.branch_rows(rows)
         around = around.map(lambda x: x[rows].repeat_interleave(branches, dim=0))
         seen = (z[split], memory, types.repeat_interleave(branches, dim=0), split,
