@@ -179,7 +179,8 @@ def test_values_and_names_are_asked_for(make_model):
         model.condition.groups *= 10
         model.condition.values *= 10
     free = model.generate(5, num_steps=4, max_atoms=8)
-    same(model.generate(5, num_steps=4, max_atoms=8, groups=['ether']), model.generate(5, num_steps=4, max_atoms=8, groups=torch.tensor([0, 1])))
+    ethers = model.generate(5, num_steps=4, max_atoms=8, groups=['ether'])
+    same(ethers, model.generate(5, num_steps=4, max_atoms=8, groups=torch.tensor([0, 1])))
     same(model.generate(5, num_steps=4, max_atoms=8, properties={}), free, atol=0)
     wide = torch.tensor([0.12, 0.2, 0.3, 0.4, float('nan')])
     mixed = model.generate(5, num_steps=4, max_atoms=8, properties={'gap': wide})

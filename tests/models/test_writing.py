@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch_geometric.data import Batch, Data
 
-from torch_geometric_inertial.models import prefix, writing
+from torch_geometric_inertial.models import Quetzal, QuetzalConfig, prefix, writing
 from torch_geometric_inertial.models.fragment import Fragment, Poses, propose_poses
 from torch_geometric_inertial.models.writing import guided, out_of_memory
 
@@ -88,6 +88,23 @@ def test_what_follows_a_beginning_is_what_followed_when_it_was_written(make_mode
     assert max(sizes) > 2
 
 
+@pytest.mark.parametrize('order', ['file', 'traverse'])
+def test_quetzal_writes_with_the_same_engine(order):
+    """Another generator: the same laws of beginnings and of batches."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Quetzal(QuetzalConfig.preset('tiny', channels=32, heads=2, num_layers=2, coord_features=16,
+                                             head_channels=16, head_features=16, max_atoms=20, order=order)).eval()
+        for name, p in model.named_parameters():
+            if p.dim() > 1 and 'head.network' not in name:
+                torch.nn.init.normal_(p, std=0.1)
+    whole = model.generate(5, seed=1, **FAST)
+    same(model.generate(5, seed=1, batch_size=2, **FAST), whole)
+    scaffold = spread_out(torch.Generator().manual_seed(0), 4, [6, 8, 1])
+    for molecule in (*model.complete(scaffold, 3, **FAST), model.add_hydrogens(scaffold, **FAST)):
+        assert torch.equal(molecule.pos[:4], scaffold.pos) and molecule.z[:4].tolist() == scaffold.z.tolist()
+
+
 @pytest.mark.parametrize('order', ['smiles', 'heavy_first'])
 @settings(max_examples=15)
 @given(seed=st.integers(0, 2**30), size=st.integers(1, 8), hydrogens=st.booleans(),
@@ -121,7 +138,7 @@ def test_completion_is_a_function_of_seed_and_number(make_model):
 
 
 @given(seed=st.integers(0, 2**30), size=st.integers(1, 9), whole=st.booleans(),
-       hydrogens=st.sampled_from(['last', 'between']))
+       hydrogens=st.sampled_from(['last', 'between', 'anywhere']))
 def test_poses_are_rigid_motions_and_permutations(seed, size, whole, hydrogens):
     generator = torch.Generator().manual_seed(seed)
     data = spread_out(generator, size, [1, 6, 8])

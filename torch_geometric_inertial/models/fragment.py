@@ -23,8 +23,8 @@ class Fragment:
         z (Tensor): Atomic numbers [F].
         types (Tensor): The model's types [F].
         pos (Tensor): Positions [F, 3] in Å, float64.
-        hydrogens (str): Where the model's order has hydrogens: :obj:`'last'` (all after the heavy atoms) or
-            :obj:`'between'` (each near the atom that it is bonded to).
+        hydrogens (str): Where the model's order has hydrogens: :obj:`'last'` (all after the heavy atoms),
+            :obj:`'between'` (each near the atom that it is bonded to), or :obj:`'anywhere'`.
         num_poses (int): Poses and orders that are drawn, of which the likelihood chooses one.
         whole (bool): Whether only hydrogens are missing, so that the frame of the fragment is near the molecule's.
     """
@@ -42,6 +42,8 @@ class Fragment:
         wait for those."""
         if self.hydrogens == 'between':
             return 1
+        if self.hydrogens == 'anywhere':
+            return self.z.numel()
         heavy = int((self.z > 1).sum())
         return heavy if heavy > 0 else self.z.numel()
 

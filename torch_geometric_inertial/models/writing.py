@@ -20,7 +20,8 @@ from torch_geometric_inertial.nn.pair_field import Pairs
 from torch_geometric_inertial.nn.placement import Neighbourhood, find_parents
 
 MIN_DISTANCE = 0.4  #: Å; atoms of a fragment that are nearer are one atom written twice.
-HYDROGENS = {'heavy_first': 'last', 'file': 'last', 'smiles': 'between'}  #: Where an order has them.
+#: Where an order has the hydrogens. A model of random orders begins with any part of a molecule.
+HYDROGENS = {'heavy_first': 'last', 'file': 'last', 'smiles': 'between', 'random': 'anywhere', 'traverse': 'anywhere'}
 _PREFIX_TOKENS = 1 << 14  # tokens of candidate prefixes that are read at a time
 
 
@@ -176,7 +177,7 @@ class AtomWriter(nn.Module):
         sampling = self._sampling(temperature, top_p, num_steps, solver, 1.0, None, None)
         if 1 not in self.elements:
             raise ValueError(f"'add_hydrogens' needs a model that knows hydrogen (got elements {self.elements})")
-        if HYDROGENS.get(self.config.order) != 'last':
+        if HYDROGENS.get(self.config.order) not in ('last', 'anywhere'):
             raise ValueError(f"'add_hydrogens' needs a model whose order has the hydrogens last, as 'heavy_first' (got "
                              f"order '{self.config.order}', in which they are written before all heavy atoms are seen)")
         molecules = [heavy] if isinstance(heavy, Data) else list(heavy)
