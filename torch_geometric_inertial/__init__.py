@@ -7,8 +7,12 @@ from .models import (
     InertialARConfig,
     LogProb,
     LossTerms,
+    PaiNN,
+    PaiNNConfig,
     Quetzal,
     QuetzalConfig,
+    TorchMDNet,
+    TorchMDNetConfig,
 )
 from .nn import GeoRoPEAttention
 from .transforms import CanonicalOrder, FunctionalGroups, InertialFrame
@@ -27,6 +31,10 @@ __all__ = [
     'InertialFrame',
     'LogProb',
     'LossTerms',
+    'PaiNN',
+    'PaiNNConfig',
     'Quetzal',
     'QuetzalConfig',
+    'TorchMDNet',
+    'TorchMDNetConfig',
 ]

@@ -3,7 +3,9 @@ from .autoregressor import AtomAutoregressor, LossTerms
 from .geomformer import GeoMFormer, GeoMFormerConfig
 from .inertial_ar import InertialAR, InertialARConfig
 from .likelihood import LogProb
+from .painn import PaiNN, PaiNNConfig
 from .quetzal import Quetzal, QuetzalConfig
+from .torchmd_net import TorchMDNet, TorchMDNetConfig
 
 __all__ = [
     'AtomAutoregressor',
@@ -14,6 +16,10 @@ __all__ = [
     'InertialARConfig',
     'LogProb',
     'LossTerms',
+    'PaiNN',
+    'PaiNNConfig',
     'Quetzal',
     'QuetzalConfig',
+    'TorchMDNet',
+    'TorchMDNetConfig',
 ]
