@@ -6,8 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torch_geometric_inertial import GeoRoPEAttention
+from torch_geometric_inertial.nn import geo_rope_attention
 from torch_geometric_inertial.nn.geo_rope_attention import GaussianKernel, GeoRoPEGeometry, NystromKernel
 from torch_geometric_inertial.nn.rotary import rotary_frequencies
+from torch_geometric_inertial.ops.library import COMPILED
 
 lengths = st.lists(st.integers(0, 5), min_size=1, max_size=4).filter(sum)
 CLOSE = dict(atol=1e-10, rtol=1e-8)
@@ -297,3 +299,64 @@ def test_errors_of_the_constructor(arguments, message):
 def test_errors_of_the_input(x, pos, ptr, message):
     with pytest.raises(ValueError, match=message):
         GeoRoPEAttention(24, 2)(torch.zeros(x), torch.zeros(pos), torch.tensor(ptr))
+
+
+def padded_path(monkeypatch):
+    monkeypatch.setattr(geo_rope_attention, 'has_kernel', lambda op, x: False)
+
+
+def calls_of(monkeypatch, name):
+    """Counts what the layers call."""
+    calls, real = [], getattr(geo_rope_attention, name)
+    monkeypatch.setattr(geo_rope_attention, name, lambda *args: (calls.append(args), real(*args))[1])
+    return calls
+
+
+@pytest.mark.parametrize('variant, length', [
+    (dict(), [5, 0, 33]), (dict(fusion='heads'), [5, 3]), (dict(causal=False, qk_norm=True), [5, 3]),
+    (dict(), [geo_rope_attention.SHARED_LENGTH + 1, 2]), (dict(exact=True), [5, 3]), (dict(dropout=0.5), [5, 3]),
+], ids=str)
+def test_one_operator_and_padded_tensors_give_the_same_values_and_gradients(variant, length, monkeypatch):
+    layer, (x, pos, ptr) = attention(**variant), tokens(length)
+    x.requires_grad_(), pos.requires_grad_()
+    results = []
+    for _ in range(2):
+        out = layer(x, pos, ptr)
+        results.append((out, *torch.autograd.grad(out.square().sum(), (x, pos, *layer.parameters()))))
+        padded_path(monkeypatch)
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-8, rtol=1e-8)
+
+
+@pytest.mark.skipif(not COMPILED, reason='the extension was not built')
+@pytest.mark.parametrize('variant, training, fused', [
+    (dict(), True, True), (dict(fusion='heads'), True, True), (dict(dropout=0.5), False, True),
+    (dict(dropout=0.5), True, False), (dict(exact=True), False, False),
+], ids=str)
+def test_one_operator_serves_all_but_dropout_and_the_exact_kernel(variant, training, fused, monkeypatch):
+    calls = calls_of(monkeypatch, 'georope_attention')
+    attention(**variant).train(training)(*tokens([5, 3]))
+    assert len(calls) == fused
+
+
+@pytest.mark.skipif(not COMPILED, reason='the extension was not built')
+def test_layers_share_the_kernel_products_of_a_pass(monkeypatch):
+    first = attention()
+    second = attention(seed=1, geometry=first.geometry)
+    calls = calls_of(monkeypatch, 'georope_gram')
+    x, pos, ptr = tokens([5, 3])
+    geometry = first.geometry(pos, ptr)
+    second(first(x, pos, ptr, geometry=geometry), pos, ptr, geometry=geometry)
+    assert len(calls) == 1
+    x, pos, ptr = tokens([geo_rope_attention.SHARED_LENGTH + 1])
+    first(x, pos, ptr)
+    assert len(calls) == 1
+
+
+def test_the_operator_under_autocast_keeps_positions_wide():
+    layer, (x, pos, ptr) = attention(dtype=torch.float32), tokens([5, 3], dtype=torch.float32)
+    exact = layer(x, pos, ptr)
+    with torch.autocast('cpu', torch.bfloat16):
+        out = layer(x, pos, ptr)
+    assert out.dtype == torch.bfloat16
+    assert (out - exact).abs().max() < 0.05 * exact.abs().max()

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,16 @@ from torch_geometric_inertial.nn.norm import make_norm
 from torch_geometric_inertial.nn.nystrom import NystromFeatures, gaussian_kernel
 from torch_geometric_inertial.nn.packing import Packing
 from torch_geometric_inertial.nn.rotary import rotary_frequencies, rotary_phases
-from torch_geometric_inertial.ops import georope_decode, georope_decode_gram, rope_rotate
+from torch_geometric_inertial.ops import (
+    georope_attention,
+    georope_decode,
+    georope_decode_gram,
+    georope_gram,
+    rope_rotate,
+)
+from torch_geometric_inertial.ops.library import has_kernel
+
+SHARED_LENGTH = 256  # up to here the layers share kernel products [T, S, N]; beyond, each makes them anew
 
 
 class GaussianKernel(nn.Module):
@@ -115,6 +125,61 @@ class TokenGeometry:
     mask: Tensor
 
 
+class PackedGeometry:
+    r"""The :class:`TokenGeometry` of whole sequences. The compiled attention reads offsets, positions and features;
+    what the path through padded tensors reads is made when a layer asks for it.
+
+    Args:
+        owner (GeoRoPEGeometry): Frequencies, kernel and causality.
+        packing (Packing): The layout of the tokens.
+        pos (Tensor): Positions [T, 3].
+        ptr (Tensor): Offsets [B + 1].
+    """
+    start = None
+
+    def __init__(self, owner: GeoRoPEGeometry, packing: Packing, pos: Tensor, ptr: Tensor):
+        self.owner, self.packing, self.pos, self.ptr = owner, packing, pos, ptr
+        self.features = None if owner.kernel is None else owner.kernel.features(pos)
+
+    @cached_property
+    def phase(self) -> Tensor:
+        return rotary_phases(self.pos, self.owner.freqs.to(self.pos.dtype), self.owner.head_channels)
+
+    @cached_property
+    def gram(self) -> Tensor | None:
+        if self.features is None:
+            return None
+        with torch.autocast(self.pos.device.type, enabled=False):
+            features = self.packing.pad(self.features)
+            return self.owner.kernel.gram(features, features)
+
+    @cached_property
+    def mask(self) -> Tensor:
+        place = torch.arange(self.packing.size[1], device=self.pos.device)
+        if self.owner.causal:
+            return (place <= place.unsqueeze(1)).expand(self.packing.size[0], 1, -1, -1)
+        return (place < self.packing.length.unsqueeze(1)).view(-1, 1, 1, place.numel())
+
+    @cached_property
+    def shared_gram(self) -> Tensor | None:
+        """Kernel products of packed tokens [T, S, N], or none where they would be large."""
+        if self.packing.size[1] > SHARED_LENGTH:
+            return None
+        return georope_gram(self.features, self.owner.scale_ptr, self.ptr, self.packing.size[1])
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, gain: Tensor | None, turn: bool) -> Tensor:
+        r"""Attention [T, H, D] in one operator, of heads that are yet to turn unless :obj:`turn` is false."""
+        freqs = self.owner.freqs if turn else self.owner.freqs[:0]
+        features, gram, scale_ptr = None, None, self.owner.scale_ptr
+        if gain is None:
+            gain, scale_ptr = q.new_empty(q.size(1), 0), scale_ptr[:1]
+        else:
+            gram = self.shared_gram
+            features = self.features if gram is None else None
+        return georope_attention(q, k, v, self.pos, features, gain, scale_ptr, freqs, self.ptr, self.owner.causal,
+                                 gram)[0]
+
+
 class GeoRoPEGeometry(nn.Module):
     r"""Turns positions into a :class:`TokenGeometry`. Layers of one model share one instance.
 
@@ -125,6 +190,7 @@ class GeoRoPEGeometry(nn.Module):
         rotary (bool): Whether queries and keys turn with the position. (default: :obj:`True`)
     """
     freqs: Tensor
+    scale_ptr: Tensor
 
     def __init__(self, head_channels: int, kernel: NystromKernel | GaussianKernel | None, causal: bool = True,
                  rotary: bool = True):
@@ -132,36 +198,38 @@ class GeoRoPEGeometry(nn.Module):
         self.head_channels, self.kernel, self.causal = head_channels, kernel, causal
         freqs = rotary_frequencies(head_channels)
         self.register_buffer('freqs', freqs if rotary else freqs[:0], persistent=False)
+        is_nystrom = isinstance(kernel, NystromKernel)
+        step, scales = (kernel.landmarks.size(0), len(kernel.widths)) if is_nystrom else (0, 0)
+        self.register_buffer('scale_ptr', torch.arange(scales + 1) * step, persistent=False)
 
     def new_cache(self, batch_size: int, capacity: int, like: Tensor) -> GeometryCache:
         num_features = 0 if self.kernel is None else self.kernel.features(like.new_zeros(1, 3)).size(-1)
         return GeometryCache.empty(batch_size, capacity, num_features, like)
 
-    def forward(self, pos: Tensor, ptr: Tensor, cache: GeometryCache | None = None) -> TokenGeometry:
+    def forward(self, pos: Tensor, ptr: Tensor,
+                cache: GeometryCache | None = None) -> TokenGeometry | PackedGeometry:
         with torch.autocast(pos.device.type, enabled=False):  # whitening cancels: in bfloat16 a kernel of 1 becomes 200
             return self._forward(pos, ptr, cache)
 
-    def _forward(self, pos: Tensor, ptr: Tensor, cache: GeometryCache | None) -> TokenGeometry:
+    def _forward(self, pos: Tensor, ptr: Tensor, cache: GeometryCache | None) -> TokenGeometry | PackedGeometry:
         packing = Packing(ptr)
         if packing.batch.numel() != pos.size(0):
             raise ValueError(f"'ptr' must end in T = {pos.size(0)} (got {packing.batch.numel()})")
-        query = torch.arange(packing.size[1], device=pos.device).expand(packing.size)  # slot of each query
+        if cache is None:
+            return PackedGeometry(self, packing, pos, ptr)
         features = None if self.kernel is None else packing.pad(self.kernel.features(pos))
-        start, keys, num_keys, length, gram = None, features, packing.size[1], packing.length, None
-        if cache is not None:
-            start = cache.length[:packing.size[0]].clone()
-            query = query + start.unsqueeze(1)
-            cache.length[:packing.size[0]] = length = start + packing.length
-            cache.used = num_keys = min(cache.used + packing.size[1], cache.features.size(1))
-            if isinstance(self.kernel, NystromKernel) and packing.single and not torch.is_grad_enabled():
-                gram = georope_decode_gram(features.squeeze(1), start, len(self.kernel.widths), num_keys,
-                                           cache.features[:packing.size[0]]).unsqueeze(2)
-            elif features is not None:
-                slot = (packing.batch, packing.slot + start[packing.batch])
-                cache.features = append_tokens(cache.features, slot, packing.unpad(features))
-            keys = cache.features[:packing.size[0], :num_keys]
-        if gram is None and self.kernel is not None:
-            gram = self.kernel.gram(features, keys)
+        start = cache.length[:packing.size[0]].clone()
+        cache.length[:packing.size[0]] = length = start + packing.length
+        cache.used = num_keys = min(cache.used + packing.size[1], cache.features.size(1))
+        gram = None
+        if isinstance(self.kernel, NystromKernel) and packing.single and not torch.is_grad_enabled():
+            gram = georope_decode_gram(features.squeeze(1), start, len(self.kernel.widths), num_keys,
+                                       cache.features[:packing.size[0]]).unsqueeze(2)
+        elif self.kernel is not None:
+            slot = (packing.batch, packing.slot + start[packing.batch])
+            cache.features = append_tokens(cache.features, slot, packing.unpad(features))
+            gram = self.kernel.gram(features, cache.features[:packing.size[0], :num_keys])
+        query = torch.arange(packing.size[1], device=pos.device).expand(packing.size) + start.unsqueeze(1)  # its slot
         key = torch.arange(num_keys, device=pos.device)
         seen = key <= query.unsqueeze(-1) if self.causal else (key < length.unsqueeze(1)).unsqueeze(1)
         phase = rotary_phases(pos, self.freqs.to(pos.dtype), self.head_channels)
@@ -243,7 +311,7 @@ class GeoRoPEAttention(nn.Module):
         return AttentionCache(like.new_zeros(shape), like.new_zeros(shape), geometry)
 
     def forward(self, x: Tensor, pos: Tensor, ptr: Tensor, cache: AttentionCache | None = None,
-                geometry: TokenGeometry | None = None) -> Tensor:
+                geometry: TokenGeometry | PackedGeometry | None = None) -> Tensor:
         r"""
         Args:
             x (Tensor): Tokens [T, C], packed: sequence b is :obj:`x[ptr[b]:ptr[b + 1]]`.
@@ -257,6 +325,10 @@ class GeoRoPEAttention(nn.Module):
                              f"(got {tuple(x.shape)} and {tuple(pos.shape)})")
         if geometry is None:
             geometry = self.geometry(pos, ptr, None if cache is None else cache.geometry)
+        if isinstance(geometry, PackedGeometry) and self._serves(x):
+            turned = self.fusion == 'heads'  # half of the heads
+            q, k, v = self._qkv(x, geometry.phase if turned else None)
+            return self.out(geometry.attend(q.to(v.dtype), k.to(v.dtype), v, self.gain, not turned).flatten(-2))
         q, k, v = self._qkv(x, geometry.phase)  # [T, H, D]
         packing = geometry.packing
         if cache is not None and packing.single and not torch.is_grad_enabled() and not self.training:
@@ -276,13 +348,22 @@ class GeoRoPEAttention(nn.Module):
         prob = nn.functional.dropout(prob, self.dropout, self.training)
         return self.out(packing.unpad((prob @ value.transpose(1, 2)).transpose(1, 2).flatten(-2)))
 
-    def _qkv(self, x: Tensor, phase: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _serves(self, x: Tensor) -> bool:
+        """Whether the compiled operator does what this layer does: no dropout, no kernel but Nyström's."""
+        if self.training and self.dropout > 0:
+            return False
+        return has_kernel('georope_attention', x) and not (
+            self.gain is not None and isinstance(self.geometry.kernel, GaussianKernel))
+
+    def _qkv(self, x: Tensor, phase: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         raw = None
         if self.fusion == 'heads':
             x, raw = x.chunk(2, dim=-1)
             raw = raw.unflatten(-1, (self.heads // 2, -1))
         q, k, v = self.qkv(x).unflatten(-1, (3, -1, self.channels // self.heads)).unbind(1)
-        q, k = (rope_rotate(x, phase) for x in (self.q_norm(q), self.k_norm(k)))  # the norm's gains see no phase
+        q, k = self.q_norm(q), self.k_norm(k)  # before they turn: the norm's gains see no phase
+        if phase is not None:
+            q, k = rope_rotate(q, phase), rope_rotate(k, phase)
         if raw is not None:
             raw = raw.to(v.dtype)
             q, k, v = (torch.cat([a, raw], dim=1) for a in (q, k, v))
