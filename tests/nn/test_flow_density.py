@@ -116,6 +116,13 @@ def test_no_gradient_and_no_global_state():
     assert torch.is_grad_enabled() and torch.equal(torch.get_rng_state(), state)
 
 
+def test_autocast_leaves_it_alone():
+    model, y, cond = head(0.1, seed=4), normal(9, 3), normal(9, 6, seed=1)
+    with torch.autocast('cpu', torch.bfloat16):
+        density = flow_log_density(model, y, cond, 4)
+    assert torch.equal(density, flow_log_density(model, y, cond, 4))
+
+
 @pytest.mark.parametrize('name', ['num_steps', 'chunk_size'])
 def test_errors(name):
     with pytest.raises(ValueError, match=rf"'{name}' must be at least 1 \(got 0\)"):
