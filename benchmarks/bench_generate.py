@@ -4,8 +4,8 @@ r"""How fast the generators write molecules of 18 atoms: random weights, float32
 
 For models whose shapes are those of a released one, `as released` is the same network, parameter for parameter, run as
 the released code does: both stacks over the whole prefix for every atom, and Heun's method with 2N - 1 plain
-evaluations of the head. Times are CPU seconds divided by the threads (`--clock wall` for the wall's), so that other work
-on the machine counts little. Weights are drawn at random: only the time means anything.
+evaluations of the head. Times are CPU seconds divided by the threads (`--clock wall` for the wall's), so that other
+work on the machine counts little. Weights are drawn at random: only the time means anything.
 """
 import argparse
 import platform
@@ -105,8 +105,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     clock = time.perf_counter if args.clock == 'wall' else lambda: time.process_time() / args.threads
-    print(f'{platform.machine()}, {args.threads} threads, torch {torch.__version__}, float32, {ATOMS} atoms, {args.clock} '
-          f'time, {args.num_steps or Sampling().num_steps} evaluations of the head an atom')
+    print(f'{platform.machine()}, {args.threads} threads, torch {torch.__version__}, float32, {ATOMS} atoms, '
+          f'{args.clock} time, {args.num_steps or Sampling().num_steps} evaluations of the head an atom')
     print(f'{"model":20} {"parameters":>12} {"batch":>6} {"mol/s":>9} {"low":>8} {"high":>8} {"rounds":>6} '
           f'{"type":>6} {"coord":>6} {"head":>6}')
     for name in args.models:
@@ -118,7 +118,7 @@ def main() -> None:
         speeds: dict[int, float] = {}
         for num in args.batch_sizes:
             write(model, 1, args.num_steps)
-            row = measure(lambda n=num: write(model, n, args.num_steps), clock, args)
+            row = measure(clock, args, write, model, num, args.num_steps)
             speeds[num] = num / statistics.median(row)
             shares = split(model, clock, write, model, num, args.num_steps)
             print_row(name, parameters, num, row, ''.join(f' {share:6.0%}' for share in shares.values()))
@@ -127,17 +127,17 @@ def main() -> None:
         if name in RELEASED:
             num_grid, known = RELEASED[name]
             num = 1 if family == 'InertialAR' else max(n for n in speeds if n <= 32)
-            row = measure(lambda n=num: write_as_released(model, n, num_grid), clock, args)
+            row = measure(clock, args, write_as_released, model, num, num_grid)
             print_row('  as released', parameters, num, row, f'  Heun, {2 * num_grid - 1} evaluations')
             ratio = statistics.median(row) / num
-            print(f'  ' + ', '.join(f'{speed * ratio:.1f} x at batch {n}' for n, speed in speeds.items())
+            print('  ' + ', '.join(f'{speed * ratio:.1f} x at batch {n}' for n, speed in speeds.items())
                   + f' (as released: batch {num}); known: {known}', flush=True)
 
 
-def measure(call: Callable[[], None], clock: Callable[[], float], args: argparse.Namespace) -> list[float]:
-    times = [timed(clock, call)]
+def measure(clock: Callable[[], float], args: argparse.Namespace, call: Callable, *arguments) -> list[float]:
+    times = [timed(clock, call, *arguments)]
     if times[0] < args.max_seconds / 5:
-        times = [timed(clock, call) for _ in range(args.rounds)]  # the first was to warm up
+        times = [timed(clock, call, *arguments) for _ in range(args.rounds)]  # the first was to warm up
     return times
 
 

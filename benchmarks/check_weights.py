@@ -13,6 +13,7 @@ from torch_geometric.datasets import QM9
 from torch_geometric_inertial import InertialAR
 from torch_geometric_inertial.datasets import QM9Sample, qm9_split
 from torch_geometric_inertial.metrics import comparison, evaluate, frame_drift, reference_smiles
+from torch_geometric_inertial.nn.diffusion_head import NUM_STEPS
 
 PUBLISHED = """published, 10,000 samples of models trained on all of QM9, atom / molecule stability (%):
   EDM 98.7 / 82.0   GeoLDM 98.9 / 89.4   Quetzal 98.3 / 87.6   InertialAR (448 M parameters) 99.3 / 94.7
@@ -23,7 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--weights', default='qm9')
     parser.add_argument('--num-samples', type=int, default=10_000)
-    parser.add_argument('--num-steps', type=int, default=24, help='evaluations of the diffusion head an atom')
+    parser.add_argument('--num-steps', type=int, default=NUM_STEPS, help='evaluations of the head an atom')
     parser.add_argument('--temperature', type=float, default=1.0)
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--root', type=Path, help="folder of PyG's QM9: novelty against its EDM training split; "

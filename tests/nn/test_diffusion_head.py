@@ -178,7 +178,7 @@ def test_solvers_converge_to_one_flow(solver):
 
 def plain(model, cond, noise, num_steps, solver, pairs=None, guidance=None):
     """:meth:`DiffusionHead.sample` without anything computed beforehand."""
-    sigmas = noise_levels((num_steps + 1) // 2 if solver == 'heun' else num_steps, 40.0, 2e-3, 7.0)
+    sigmas = noise_levels((num_steps + 1) // 2 if solver == 'heun' else num_steps, 20.0, 5e-3, 7.0)
 
     def denoise(i, x):
         sigma = torch.full((x.size(0), 1), sigmas[i])
@@ -189,7 +189,7 @@ def plain(model, cond, noise, num_steps, solver, pairs=None, guidance=None):
         return out
 
     with torch.no_grad():
-        return SOLVERS[solver](denoise, 40 * noise, sigmas)
+        return SOLVERS[solver](denoise, 20 * noise, sigmas)
 
 
 def some_pairs(num=6, channels=4, seed=0):

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from torch_geometric_inertial.nn.diffusion_head import NUM_STEPS
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -16,7 +18,7 @@ class Sampling:
     Args:
         temperature (float): Of the types and parents; 0 takes the most likely. (default: :obj:`1.0`)
         top_p (float): Types are drawn from the smallest set of at least this probability. (default: :obj:`1.0`)
-        num_steps (int): Evaluations of the diffusion head an atom. (default: :obj:`24`)
+        num_steps (int): Evaluations of the diffusion head an atom. (default: :obj:`12`)
         solver (str): Of :data:`~torch_geometric_inertial.nn.flow_solvers.SOLVERS`. (default: :obj:`'dpmpp'`)
         guidance_scale (float): :math:`w` in :math:`\emptyset + w (c - \emptyset)`, for the logits of types and
             parents and for the denoised place: 0 is unconditional, 1 conditional, more is further that way.
@@ -24,7 +26,7 @@ class Sampling:
     """
     temperature: float = 1.0
     top_p: float = 1.0
-    num_steps: int = 24
+    num_steps: int = NUM_STEPS
     solver: str = 'dpmpp'
     guidance_scale: float = 1.0
 

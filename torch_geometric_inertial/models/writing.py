@@ -16,6 +16,7 @@ from torch_geometric_inertial.models.prefix import read_prefix
 from torch_geometric_inertial.models.prefix_likelihood import prefix_log_prob
 from torch_geometric_inertial.models.sampling import RandomNumbers, Sampling, draw, random_numbers
 from torch_geometric_inertial.models.writing_state import Request, Row, WritingState, new_caches
+from torch_geometric_inertial.nn.diffusion_head import NUM_STEPS
 from torch_geometric_inertial.nn.pair_field import Pairs
 from torch_geometric_inertial.nn.placement import Neighbourhood, find_parents
 
@@ -76,7 +77,7 @@ class AtomWriter(nn.Module):
                 than these take twice the work. (default: :obj:`1.0`)
             temperature (float): Of the types and parents; 0 takes the most likely. (default: :obj:`1.0`)
             top_p (float): Types are drawn from the smallest set of at least this probability. (default: :obj:`1.0`)
-            num_steps (int, optional): Evaluations of the diffusion head an atom. (default: :obj:`24`)
+            num_steps (int, optional): Evaluations of the diffusion head an atom. (default: :obj:`12`)
             solver (str): Of :data:`~torch_geometric_inertial.nn.flow_solvers.SOLVERS`. (default: :obj:`'dpmpp'`)
             seed (int): Seed. (default: :obj:`0`)
             batch_size (int, optional): Molecules at a time, halved when memory runs out. (default: :obj:`512`, on a
@@ -476,7 +477,7 @@ class AtomWriter(nn.Module):
 
     def _sampling(self, temperature: float, top_p: float, num_steps: int | None, solver: str, guidance_scale: float,
                   groups: Tensor | list[str] | None, properties: dict | None) -> Sampling:
-        sampling = Sampling(temperature, top_p, 24 if num_steps is None else num_steps, solver, guidance_scale)
+        sampling = Sampling(temperature, top_p, NUM_STEPS if num_steps is None else num_steps, solver, guidance_scale)
         if guidance_scale != 1:
             if groups is None and not properties:
                 raise ValueError(f"'guidance_scale' needs 'groups' or 'properties' (got {guidance_scale} and neither)")

@@ -13,6 +13,8 @@ from torch_geometric_inertial.nn.pair_field import Pairs
 
 Real = TypeVar('Real', float, Tensor)
 
+NUM_STEPS = 12  #: Evaluations a sample: more improve neither atoms nor molecules (benchmarks/study_sampler.py).
+
 
 class DiffusionHead(nn.Module):
     r"""The density of a coordinate :math:`y \in \mathbb R^3` given a condition, as an EDM diffusion model.
@@ -75,7 +77,8 @@ class DiffusionHead(nn.Module):
     @torch.no_grad()
     def sample(self, cond: Tensor, noise: Tensor, num_steps: int, solver: str = 'dpmpp', *,
                pairs: Pairs | None = None, guidance: tuple[Tensor, Pairs | None, float] | None = None,
-               temperature: float = 1.0, sigma_max: float = 40.0, sigma_min: float = 2e-3, rho: float = 7.0) -> Tensor:
+               temperature: float = 1.0, sigma_max: float | None = None, sigma_min: float = 5e-3,
+               rho: float = 7.0) -> Tensor:
         r"""Solves the probability-flow ODE from noise to coordinates, in float32.
 
         Args:
@@ -87,9 +90,9 @@ class DiffusionHead(nn.Module):
             guidance (tuple, optional): Null conditions [T, C], their atoms around, and the scale :math:`w` of
                 :math:`D_\emptyset + w (D_c - D_\emptyset)` (Ho & Salimans 2022).
             temperature (float): Scale of the start. (default: :obj:`1.0`)
-            sigma_max (float): First noise level (Å).
-            sigma_min (float): Last noise level before zero (Å).
-            rho (float): Karras et al. (2022), Eq. 5.
+            sigma_max (float, optional): First noise level (Å). (default: 25 times :obj:`sigma_data`)
+            sigma_min (float): Last noise level before zero (Å). (default: :obj:`5e-3`)
+            rho (float): Karras et al. (2022), Eq. 5. (default: :obj:`7.0`)
 
         Returns:
             Tensor: Coordinates [T, 3] in Å.
@@ -110,6 +113,7 @@ class DiffusionHead(nn.Module):
             elif scale != 1:
                 cond = torch.cat([cond, null_cond])
                 pairs = None if pairs is None else pairs.append(null_pairs)
+        sigma_max = 25 * self.sigma_data if sigma_max is None else sigma_max
         sigmas = noise_levels((num_steps + 1) // 2 if solver == 'heun' else num_steps, sigma_max, sigma_min, rho)
         level = torch.tensor(sigmas, device=noise.device).log().unsqueeze(1) / 4
         with torch.autocast(noise.device.type, enabled=False):
