@@ -54,7 +54,7 @@ def flow_log_density(head: DiffusionHead, y: Tensor, cond: Tensor, num_steps: in
     with torch.autocast(y.device.type, enabled=False):  # a density is no place for 8 bits
         for start in range(0, y.size(0), chunk_size):
             part = slice(start, start + chunk_size)
-            near = None if pairs is None else Pairs(pairs.offset[part], pairs.key[part].float(), pairs.valid[part])
+            near = None if pairs is None else Pairs(*(x[part] for x in pairs)).float()
             out.append(_integrate(head, y[part], head.cond_linear(cond[part].float()), near, num_steps, sigma_min,
                                   sigma_max))
     return torch.cat(out) if out else y.new_zeros(0, dtype=torch.float64)
