@@ -6,7 +6,6 @@ from torch_geometric.data import Data
 from torch_geometric_inertial.metrics import completion_report, contains
 
 pytest.importorskip('rdkit')
-pytest.importorskip('scipy')
 METHANE = Data(z=torch.tensor([6, 1, 1, 1, 1]), pos=1.09 / 3**0.5 * torch.tensor(
     [[0., 0, 0], [1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]))
 CARBON = Data(z=METHANE.z[:1], pos=METHANE.pos[:1])

@@ -9,7 +9,6 @@ from torch_geometric.data import Data
 
 from torch_geometric_inertial.metrics import hydrogen_report, hydrogen_rmsd
 
-pytest.importorskip('scipy')
 WATER = Data(z=torch.tensor([8, 1, 1]), pos=torch.tensor([[0.0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]]))
 
 

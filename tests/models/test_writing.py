@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch_geometric.data import Batch, Data
 
-from torch_geometric_inertial.models import Quetzal, QuetzalConfig, prefix, writing
+from torch_geometric_inertial.models import Quetzal, QuetzalConfig, prefix, writing, writing_state
 from torch_geometric_inertial.models.fragment import Fragment, Poses, propose_poses
 from torch_geometric_inertial.models.writing import guided, out_of_memory
 
@@ -135,6 +135,17 @@ def test_completion_is_a_function_of_seed_and_number(make_model):
     assert len({tuple(m.z.tolist()) for m in all_at_once}) > 1
     full = model.complete(scaffold, 3, num_steps=2, max_atoms=5)
     assert all(m.num_nodes == 5 and not m.fixed.logical_not().any() for m in full)
+
+
+@pytest.mark.parametrize('slots', [1, 3])
+def test_memory_grows_with_the_molecules(make_model, slots):
+    model = make_model(order='heavy_first')
+    expected = model.generate(8, **FAST)
+    scaffold = spread_out(torch.Generator().manual_seed(0), 5, [6, 7])
+    completed = model.complete(scaffold, 3, **FAST)
+    with patch.object(writing_state, 'FIRST_SLOTS', slots):
+        same(model.generate(8, batch_size=3, **FAST), expected)
+        same(model.complete(scaffold, 3, **FAST), completed)
 
 
 @given(seed=st.integers(0, 2**30), size=st.integers(1, 9), whole=st.booleans(),

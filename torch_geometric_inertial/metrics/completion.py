@@ -61,7 +61,7 @@ def completion_report(molecules: Sequence[Data | None], fragments: Data | Sequen
 
     Raises:
         ValueError: If the numbers differ, or there is no molecule.
-        ImportError: Without RDKit or SciPy.
+        ImportError: Without RDKit.
     """
     fragments = [fragments] * len(molecules) if isinstance(fragments, Data) else list(fragments)
     num = len(molecules)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch_geometric.data import Data
 
+from torch_geometric_inertial.metrics.assignment import assign
+
 THRESHOLDS = (0.05, 0.1, 0.5)  #: Å
 
 
@@ -18,12 +20,7 @@ def hydrogen_rmsd(placed: Data | None, truth: Data) -> float:
     Args:
         placed: The molecule with its hydrogens: ``z`` [N], ``pos`` [N, 3] in Å; :obj:`None` for a failed one.
         truth: What it should be, in the same coordinates.
-
-    Raises:
-        ImportError: Without SciPy.
     """
-    from scipy.optimize import linear_sum_assignment
-
     if placed is None or placed.z.sort().values.tolist() != truth.z.sort().values.tolist():
         return math.inf
     if not bool(placed.pos.isfinite().all()):
@@ -31,8 +28,8 @@ def hydrogen_rmsd(placed: Data | None, truth: Data) -> float:
     total = 0.0
     for z in truth.z.unique():
         a, b = placed.pos[placed.z == z].double(), truth.pos[truth.z == z].double()
-        cost = (a.unsqueeze(1) - b).square().sum(dim=-1).cpu()  # cdist would lose the last digits
-        total += float(cost[linear_sum_assignment(cost.numpy())].sum())
+        cost = (a.unsqueeze(1) - b).square().sum(dim=-1).tolist()  # cdist would lose the last digits
+        total += sum(row[j] for row, j in zip(cost, assign(cost), strict=True))
     return math.sqrt(total / truth.z.numel())
 
 
@@ -61,7 +58,6 @@ def hydrogen_report(placed: Iterable[Data | None], truth: Sequence[Data]) -> Hyd
 
     Raises:
         ValueError: If the numbers of molecules differ, or there is none.
-        ImportError: Without SciPy.
     """
     placed = list(placed)
     if len(placed) != len(truth) or not placed:

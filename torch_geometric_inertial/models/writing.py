@@ -255,6 +255,7 @@ class AtomWriter(nn.Module):
             self._enter(state, entering, sampling, seed)
         device, branches = self.radii.device, state.branches
         n = len(state)
+        state.make_room(state.width)
         token = state.token[:n * branches]
         h = state.advance(self.type_stack, self.type_geometry, token, 'type')
         count, width = state.count[:n].to(device), state.width
@@ -453,6 +454,7 @@ class AtomWriter(nn.Module):
             pos += [own_pos[:first]] * branches
             sizes += [first] * branches
         split = state.branch_rows(at)
+        state.make_room(max(sizes))
         ptr = torch.tensor([0, *sizes]).cumsum(0).to(device)
         caches = new_caches(self, len(sizes), max(sizes))
         prefix = read_prefix(self, torch.cat(types), torch.cat(pos), ptr, begin, caches)

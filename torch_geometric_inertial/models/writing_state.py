@@ -10,12 +10,13 @@ from torch_geometric.data import Data
 
 from torch_geometric_inertial.models.fragment import Fragment, Poses
 from torch_geometric_inertial.models.sampling import RandomNumbers
-from torch_geometric_inertial.nn.geo_rope_attention import AttentionCache, GeometryCache, GeoRoPEGeometry
+from torch_geometric_inertial.nn.geo_rope_attention import AttentionCache, GeometryCache, GeoRoPEGeometry, extended
 from torch_geometric_inertial.nn.transformer_block import CausalStack
 
 if TYPE_CHECKING:
     from torch_geometric_inertial.models.writing import AtomWriter
 
+FIRST_SLOTS = 32  #: Atoms a molecule that memory is taken for at first.
 Caches = dict[str, tuple[GeometryCache, list[AttentionCache]]]
 
 
@@ -65,7 +66,8 @@ class WritingState:
         limit (Tensor): Where molecules are cut short [R], on the CPU.
         types (Tensor): Types of placed atoms [R, N]; the stop type where none is yet.
         pos (Tensor): Their positions [R, N, 3].
-        memory (Tensor): Their vectors from the second stack [R * branches, N, C].
+        slots (int): Atoms a molecule that there is memory for.
+        memory (Tensor): Their vectors from the second stack [R * branches, slots, C].
         token (Tensor): The last token, which no stack has seen yet [R * branches, C].
         token_pos (Tensor): Its position [R, 3].
         chance (Tensor): Uniform numbers [R, N + 1, 2].
@@ -79,11 +81,11 @@ class WritingState:
     def __init__(self, model: AtomWriter, capacity: int, max_atoms: int, branches: int):
         like, num_types = model.radii, model.stop + 1
         self.rows: list[Row] = []
-        self.branches, self.max_atoms = branches, max_atoms
+        self.branches, self.max_atoms, self.slots = branches, max_atoms, min(max_atoms, FIRST_SLOTS)
         self.count, self.waiting, self.limit = (torch.zeros(capacity, dtype=torch.long) for _ in range(3))
         self.types = torch.full((capacity, max_atoms), model.stop, device=like.device)
         self.pos = like.new_zeros(capacity, max_atoms, 3)
-        self.memory = like.new_zeros(capacity * branches, max_atoms, model.channels)
+        self.memory = like.new_zeros(capacity * branches, self.slots, model.channels)
         self.token = like.new_zeros(capacity * branches, model.channels)
         self.token_pos = like.new_zeros(capacity, 3)
         self.chance = like.new_zeros(capacity, max_atoms + 1, 2)
@@ -91,7 +93,7 @@ class WritingState:
         self.during, self.after = (like.new_zeros(capacity, num_types, dtype=torch.bool) for _ in range(2))
         self.queue_types = torch.zeros_like(self.types)
         self.queue_pos = torch.zeros_like(self.pos)
-        self.caches = new_caches(model, capacity * branches, max_atoms + 1)
+        self.caches = new_caches(model, capacity * branches, self.slots + 1)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -100,6 +102,16 @@ class WritingState:
     def width(self) -> int:
         r"""Slots up to the longest molecule, the next atom included."""
         return min(int(self.count[:len(self)].max()) + 1, self.max_atoms)
+
+    def make_room(self, num_atoms: int) -> None:
+        r"""Takes memory for molecules of so many atoms: few reach the longest that a model can write."""
+        if num_atoms <= self.slots:
+            return
+        self.slots = min(self.max_atoms, max(num_atoms, 2 * self.slots))
+        self.memory = extended(self.memory, self.slots)
+        for shared, layers in self.caches.values():
+            for cache in (shared, *layers):
+                cache.extend(self.slots + 1)
 
     def branch_rows(self, rows: Tensor) -> Tensor:
         r"""The rows of all branches of the molecules in :obj:`rows`."""

@@ -53,6 +53,11 @@ def replace_rows(cache: Tensor, rows: Tensor, other: Tensor, source: Tensor) -> 
     cache[rows, other.size(1):] = 0
 
 
+def extended(cache: Tensor, capacity: int) -> Tensor:
+    r"""[B, L, ...] to [B, capacity, ...], zero at the end."""
+    return torch.cat([cache, cache.new_zeros(cache.size(0), capacity - cache.size(1), *cache.shape[2:])], dim=1)
+
+
 def append_tokens(cache: Tensor, slot: tuple[Tensor, Tensor], x: Tensor) -> Tensor:
     r"""A cache [B, L, ...] with new tokens at :obj:`slot`; the same memory unless a gradient is wanted."""
     if torch.is_grad_enabled():
@@ -85,6 +90,10 @@ class GeometryCache:
         replace_rows(self.features, rows, other.features, source)
         self.length[rows] = other.length[source]
 
+    def extend(self, capacity: int) -> None:
+        r"""Makes room for more tokens a row."""
+        self.features = extended(self.features, capacity)
+
     def clear(self, rows: Tensor) -> None:
         r"""Empties rows in place."""
         self.features[rows], self.length[rows] = 0, 0
@@ -101,6 +110,10 @@ class AttentionCache:
         r"""Replaces rows in place by the rows :obj:`source` of a cache of at most this capacity, its geometry apart."""
         replace_rows(self.key, rows, other.key, source)
         replace_rows(self.value, rows, other.value, source)
+
+    def extend(self, capacity: int) -> None:
+        r"""Makes room for more tokens a row; the geometry apart."""
+        self.key, self.value = extended(self.key, capacity), extended(self.value, capacity)
 
     def clear(self, rows: Tensor) -> None:
         r"""Empties rows in place, so that not even a NaN of theirs is left; the geometry apart."""
