@@ -36,8 +36,7 @@ def test_presets_and_constructors():
     (lambda: BoxConfig.preset('small'), r"'preset' must be one of big \(got 'small'\)"),
     (lambda: BoxConfig.of(BoxConfig(), dict(count=1)), r"give 'config' or its fields, not both \(got \['count'\]\)"),
     (lambda: BoxConfig.of(None, dict(size=1)), r"'size' is not a field of BoxConfig"),
-    (lambda: BoxConfig().check_elements((1, 1)), r"'elements' must be distinct atomic numbers \(got \(1, 1\)\)"),
-], ids=range(8))
+], ids=range(7))
 def test_errors(build, message):
     with pytest.raises(ValueError, match=message):
         build()

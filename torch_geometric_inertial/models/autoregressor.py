@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from torch_geometric_inertial.elements import COVALENT_RADII, SYMBOLS
+from torch_geometric_inertial.models.generator_config import GeneratorConfig
 from torch_geometric_inertial.models.likelihood import AtomScorer
 from torch_geometric_inertial.models.pretrained import Pretrained
 from torch_geometric_inertial.models.writing import AtomWriter
@@ -110,22 +111,18 @@ class AtomAutoregressor(Pretrained, AtomScorer, AtomWriter):
 
     Args:
         parts (Parts): See there.
-        elements (tuple): Atomic numbers that the model knows, in vocabulary order; the stop type comes after them.
-        channels (int): Size of a token.
-        max_atoms (int): Longest molecule.
-        num_draws (int): Noise draws a token in training.
-        coord_weight (float): Weight of the diffusion loss in the total; the others have weight 1.
-        context_noise (float): Standard deviation (Å) of the noise on positions that the network is told of in
-            training; the targets stay clean.
+        config (GeneratorConfig): The model's configuration; the stop type comes after its elements.
     """
     radii: Tensor
     vocabulary: Tensor
 
-    def __init__(self, parts: Parts, *, elements: tuple[int, ...], channels: int, max_atoms: int, num_draws: int,
-                 coord_weight: float, context_noise: float):
+    def __init__(self, parts: Parts, config: GeneratorConfig):
         super().__init__()
-        self.elements, self.channels, self.max_atoms = tuple(elements), channels, max_atoms
-        self.num_draws, self.coord_weight, self.context_noise = num_draws, coord_weight, context_noise
+        self.config = config
+        self.elements, self.channels, self.max_atoms = config.elements, config.channels, config.max_atoms
+        self.num_draws, self.coord_weight = config.num_draws, config.coord_weight
+        self.context_noise = config.context_noise
+        elements, channels = self.elements, self.channels
         self.embedding, self.condition = parts.embedding, parts.condition
         self.type_geometry, self.type_stack = parts.type_geometry, parts.type_stack
         self.type_head = parts.type_head

@@ -5,8 +5,6 @@ from collections.abc import Iterable
 from dataclasses import asdict, fields, replace
 from typing import Any, ClassVar, TypeVar
 
-from torch_geometric_inertial.elements import SYMBOLS
-
 Config = TypeVar('Config', bound='ModelConfig')
 
 
@@ -61,24 +59,3 @@ class ModelConfig:
         r"""Turns lists, as JSON has them, into tuples."""
         for name in names:
             object.__setattr__(self, name, tuple(getattr(self, name)))
-
-    def check_elements(self, elements: tuple[int, ...]) -> None:
-        r"""Refuses what is no set of atomic numbers.
-
-        Raises:
-            ValueError: If it is empty, an element comes twice, or one does not exist.
-        """
-        if not elements or len(set(elements)) != len(elements) or not all(0 < z < len(SYMBOLS) for z in elements):
-            raise ValueError(f"'elements' must be distinct atomic numbers (got {elements})")
-
-    def check_conditions(self, num_groups: int, group_names: tuple[str, ...], properties: tuple[str, ...]) -> None:
-        r"""Refuses names that are not unambiguous.
-
-        Raises:
-            ValueError: If a name comes twice, or some groups have names and others not.
-        """
-        for field, names in (('group_names', group_names), ('properties', properties)):
-            if len(set(names)) != len(names):
-                raise ValueError(f"'{field}' must be distinct (got {names})")
-        if group_names and len(group_names) != num_groups:
-            raise ValueError(f"'group_names' must name all {num_groups} groups (got {len(group_names)})")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_geometric_inertial.models.autoregressor import AtomAutoregressor, Parts
-from torch_geometric_inertial.models.config import ModelConfig
+from torch_geometric_inertial.models.generator_config import GeneratorConfig
 from torch_geometric_inertial.nn.atom_embedding import AtomEmbedding, ReleasedAtomEmbedding
 from torch_geometric_inertial.nn.condition import Condition
 from torch_geometric_inertial.nn.denoising_mlp import MODULATIONS
@@ -21,22 +21,13 @@ from torch_geometric_inertial.nn.transformer_block import CausalStack
 
 
 @dataclass(frozen=True)
-class InertialARConfig(ModelConfig):
-    r"""Everything that defines an :class:`InertialAR`.
+class InertialARConfig(GeneratorConfig):
+    r"""Everything that defines an :class:`InertialAR`, beside the fields of :class:`GeneratorConfig`.
 
     Args:
-        elements (tuple): Atomic numbers.
-        max_atoms (int): Longest molecule.
         order (str): The :class:`~torch_geometric_inertial.transforms.CanonicalOrder` that the model reads and writes.
-        num_groups (int): Groups of the multi-hot condition; 0 for none.
-        group_names (tuple): Their names, so that they can be asked for by name.
-        properties (tuple): Names of the real numbers of the condition, such as :obj:`('gap', )`.
-        channels (int): Size of a token.
-        heads (int): Attention heads.
         type_layers (int): Layers up to the type of the next atom.
         coord_layers (int): Layers from there to the condition of its place.
-        head_channels (int): Width of the diffusion head.
-        head_layers (int): Residual blocks of the diffusion head.
         modulation (str): How the condition and the noise level modulate them: see
             :class:`~torch_geometric_inertial.nn.denoising_mlp.DenoisingMLP`.
         coordinate_target (str): See :class:`~torch_geometric_inertial.nn.Placement`.
@@ -49,29 +40,10 @@ class InertialARConfig(ModelConfig):
             token embedding and a second stack that sees no geometry.
         widths (tuple): Nyström kernel widths, Å.
         num_landmarks (int): Nyström landmarks.
-        sigma_data (float): Standard deviation of the coordinate target, Å.
-        noise_mean (float): Mean of ln σ in training.
-        noise_std (float): Its standard deviation.
-        num_draws (int): Noise draws a token.
-        coord_weight (float): Weight of the diffusion loss.
-        context_noise (float): Noise (Å) on the positions that the network is told of in training.
-        dropout (float): Of attention weights and residual branches.
-        condition_dropout (float): Share of molecules trained with the null condition; of the others, each group and
-            each property is left out with the same probability.
         released_head (bool): Whether the diffusion head has the Fourier features of the papers, 512 a component.
     """
-    elements: tuple[int, ...] = (1, 6, 7, 8, 9)
-    max_atoms: int = 30
-    order: str = 'smiles'
-    num_groups: int = 0
-    group_names: tuple[str, ...] = ()
-    properties: tuple[str, ...] = ()
-    channels: int = 160
-    heads: int = 5
     type_layers: int = 3
     coord_layers: int = 2
-    head_channels: int = 192
-    head_layers: int = 3
     modulation: str = 'shared'
     coordinate_target: str = 'local'
     num_neighbours: int = 12
@@ -81,28 +53,15 @@ class InertialARConfig(ModelConfig):
     fusion: str = 'score'
     widths: tuple[float, ...] = (1.0, 2.0, 4.0)
     num_landmarks: int = 128
-    sigma_data: float = 0.8
-    noise_mean: float = -1.6
-    noise_std: float = 1.3
-    num_draws: int = 4
-    coord_weight: float = 1.0
-    context_noise: float = 0.02
-    dropout: float = 0.0
-    condition_dropout: float = 0.1
     released_head: bool = False
 
     def __post_init__(self):
-        self.as_tuples('elements', 'widths', 'group_names', 'properties')
-        self.check_elements(self.elements)
-        self.check(
-            at_least_one=('max_atoms', 'channels', 'heads', 'type_layers', 'coord_layers', 'head_channels',
-                          'head_layers', 'num_neighbours', 'num_landmarks', 'num_draws'),
-            not_negative=('num_groups', 'environment_channels', 'valence_channels', 'pair_channels', 'coord_weight',
-                          'context_noise'),
-            positive=('sigma_data', 'noise_std'), share=('dropout', 'condition_dropout'))
+        super().__post_init__()
+        self.as_tuples('widths')
+        self.check(at_least_one=('type_layers', 'coord_layers', 'num_neighbours', 'num_landmarks'),
+                   not_negative=('environment_channels', 'valence_channels', 'pair_channels'))
         if self.modulation not in MODULATIONS:
             raise ValueError(f"'modulation' must be one of {', '.join(MODULATIONS)} (got '{self.modulation}')")
-        self.check_conditions(self.num_groups, self.group_names, self.properties)
         if self.order not in ('smiles', 'heavy_first', 'rank'):
             raise ValueError(f"'order' must be 'smiles', 'heavy_first' or 'rank' (got '{self.order}')")
 
@@ -172,9 +131,7 @@ class InertialAR(AtomAutoregressor):
                 environment_channels=c.environment_channels if placement.has_parent else 0,
                 valence_channels=c.valence_channels,
                 pair_channels=pair_channels,
-            ), elements=c.elements, channels=c.channels, max_atoms=c.max_atoms, num_draws=c.num_draws,
-            coord_weight=c.coord_weight, context_noise=c.context_noise)
-        self.config = c
+            ), c)
 
     @torch.no_grad()
     def fit_landmarks(self, pos: Tensor, *, seed: int = 0) -> InertialAR:
