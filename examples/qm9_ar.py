@@ -16,7 +16,7 @@ from torch_geometric.transforms import Compose
 
 from torch_geometric_inertial import CanonicalOrder, InertialAR, InertialARConfig, InertialFrame
 from torch_geometric_inertial.chem import draw_grid, write_sdf
-from torch_geometric_inertial.datasets import QM9Sample, qm9_split
+from torch_geometric_inertial.datasets import QM9Sample, gdb_ids, qm9_split
 from torch_geometric_inertial.metrics import comparison, evaluate, reference_smiles
 from torch_geometric_inertial.training import FitConfig, PackedMolecules, RandomPose, fit
 
@@ -43,7 +43,8 @@ def load_molecules(root: Path | None) -> tuple[PackedMolecules, PackedMolecules]
     data = PackedMolecules(batch.z, batch.pos, batch.ptr)
     if root is None:
         return data.subset(torch.arange(9500)), data.subset(torch.arange(9500, 10_000))
-    return tuple(data.subset(qm9_split(batch.idx + 1, split).nonzero().flatten()) for split in ('train', 'valid'))
+    number = gdb_ids(batch.name)
+    return tuple(data.subset(qm9_split(number, split).nonzero().flatten()) for split in ('train', 'valid'))
 
 
 def train(molecules: PackedMolecules, held_out: PackedMolecules, args: argparse.Namespace) -> InertialAR:

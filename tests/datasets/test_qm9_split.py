@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from torch_geometric_inertial.datasets import QM9Sample, qm9_split
+from torch_geometric_inertial.datasets import QM9Sample, gdb_ids, qm9_split
 from torch_geometric_inertial.datasets.qm9_split import NUM_GDB
 
 
@@ -24,6 +24,14 @@ def test_it_is_the_split_of_edm(shared_data):
 
 def test_the_embedded_sample_is_of_the_training_part():
     assert bool(qm9_split(QM9Sample()._data.idx + 1, 'train').all())
+
+
+def test_numbers_come_from_names():
+    assert gdb_ids(['gdb_1', 'gdb_133885', 'gdb_7']).tolist() == [1, 133_885, 7]
+    assert gdb_ids([]).shape == (0, ) and gdb_ids([]).dtype == torch.long
+    for name in ('7', 'gdb_', 'gdb_7a', 'pubchem_7', 'gdb_-7'):
+        with pytest.raises(ValueError, match=rf"'names' must be like 'gdb_123' \(got '{name}'\)"):
+            gdb_ids(['gdb_1', name])
 
 
 def test_order_and_repetition_are_those_of_the_question():

@@ -1,4 +1,5 @@
 r"""The split of QM9 that EDM and its successors use."""
+from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 
@@ -22,6 +23,23 @@ def _split_of_id() -> Tensor:
     return code
 
 
+def gdb_ids(names: Iterable[str]) -> Tensor:
+    r"""The GDB numbers [M] of molecules by their names, such as :obj:`'gdb_123'`, as in :obj:`name` of PyG's QM9.
+
+    Its :obj:`idx` is the place of a molecule in the file, which is another number where the file lacks molecules.
+
+    Raises:
+        ValueError: If a name has another form.
+    """
+    numbers = []
+    for name in names:
+        prefix, _, number = name.partition('_')
+        if prefix != 'gdb' or not number.isdecimal():
+            raise ValueError(f"'names' must be like 'gdb_123' (got '{name}')")
+        numbers.append(int(number))
+    return torch.tensor(numbers, dtype=torch.long)
+
+
 def qm9_split(gdb_id: Tensor, split: str) -> Tensor:
     r"""Which molecules belong to a part of the split of Anderson et al. (Cormorant, 2019), as used by EDM.
 
@@ -29,7 +47,8 @@ def qm9_split(gdb_id: Tensor, split: str) -> Tensor:
     gives 100,000 for training, 17,748 for validation and 13,083 for test.
 
     Args:
-        gdb_id (Tensor): GDB numbers [M], from 1; those of :class:`torch_geometric.datasets.QM9` are :obj:`idx + 1`.
+        gdb_id (Tensor): GDB numbers [M], from 1; :func:`gdb_ids` reads those of
+            :class:`torch_geometric.datasets.QM9` off its names.
         split (str): :obj:`'train'`, :obj:`'valid'` or :obj:`'test'`.
 
     Returns:
