@@ -179,19 +179,18 @@ def test_values_and_names_are_asked_for(make_model):
     model.fit_properties(torch.tensor([[0.1, 0.0], [0.4, 5.0]]))
     with torch.no_grad():
         model.condition.groups *= 10
-        model.condition.values *= 10
-    free = model.generate(5, num_steps=4, max_atoms=8)
-    ethers = model.generate(5, num_steps=4, max_atoms=8, groups=['ether'])
-    same(ethers, model.generate(5, num_steps=4, max_atoms=8, groups=torch.tensor([0, 1])))
-    same(model.generate(5, num_steps=4, max_atoms=8, properties={}), free, atol=0)
+    few = dict(num_steps=4, max_atoms=8)
+    free = model.generate(5, **few)
+    same(model.generate(5, **few, groups=['ether']), model.generate(5, **few, groups=torch.tensor([0, 1])))
+    same(model.generate(5, **few, properties={}), free, atol=0)
     wide = torch.tensor([0.12, 0.2, 0.3, 0.4, float('nan')])
-    mixed = model.generate(5, num_steps=4, max_atoms=8, properties={'gap': wide})
-    same(mixed[1:2], model.generate(5, num_steps=4, max_atoms=8, properties={'gap': 0.2})[1:2])
+    mixed = model.generate(5, **few, properties={'gap': wide})
+    same(mixed[1:2], model.generate(5, **few, properties={'gap': 0.2})[1:2])
     same(mixed[4:], free[4:])
     with pytest.raises(AssertionError):
         same(mixed, free)
     with pytest.warns(UserWarning, match='gap = 0.5 is outside the training range, 0.1 to 0.4'):
-        model.generate(1, num_steps=4, max_atoms=8, properties={'gap': 0.5})
+        model.generate(1, **few, properties={'gap': 0.5})
 
 
 def test_guidance_goes_from_unconditional_to_conditional(make_model):
@@ -203,8 +202,40 @@ def test_guidance_goes_from_unconditional_to_conditional(make_model):
     free, wanted = model.generate(6, num_steps=4), model.generate(6, **wish)
     same(model.generate(6, guidance_scale=0, **wish), free)
     same(model.generate(6, guidance_scale=1, **wish), wanted, atol=0)
+    same(model.generate(6, guidance_scale=1 + 1e-6, **wish), wanted)
+    same(model.generate(6, guidance_scale=1e-6, **wish), free)
+    with pytest.raises(AssertionError):
+        same(model.generate(6, guidance_scale=3, **wish), wanted)
     with pytest.raises(ValueError, match=r"trained without a null condition, with condition_dropout=0 \(got 2\)"):
         make_model(num_groups=2, condition_dropout=0.0).generate(1, groups=torch.tensor([1, 0]), guidance_scale=2)
+
+
+def test_a_model_learns_what_it_is_asked_for(make_model, qm9):
+    """Of the beginnings of two molecules, the one whose group or value is asked for; without a wish both."""
+    model = make_model(awake=False, type_layers=1, coord_layers=1, num_groups=2, properties=('x', )).train()
+    pair = qm9[:2]
+    known = [m.z[:2].tolist() for m in pair]
+    assert known[0] != known[1]
+    wishes = dict(groups=torch.eye(2).repeat(8, 1), properties=torch.tensor([[1.0], [3.0]]).repeat(8, 1))
+    batch = Batch.from_data_list(pair * 8).update(wishes)
+    model.fit_properties(batch.properties)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    for step in range(100):
+        loss = model(batch, torch.Generator().manual_seed(step))
+        optimizer.zero_grad()
+        loss.total.backward()
+        optimizer.step()
+
+    def shares(**wish):
+        written = [m.z.tolist() for m in model.generate(200, num_steps=8, max_atoms=2, **wish)]
+        return [sum(z == expected for z in written) / 200 for expected in known]
+    free = shares()
+    for i, value in enumerate((1.0, 3.0)):
+        told = [shares(groups=torch.eye(2)[i]), shares(properties={'x': value})]
+        guided = shares(groups=torch.eye(2)[i], guidance_scale=2)
+        for other in told:
+            assert other[i] > free[i] + 0.1 and other[1 - i] < free[1 - i] - 0.1
+        assert guided[i] > told[0][i] and guided[1 - i] < told[0][1 - i]
 
 
 def test_the_progress_bar_counts_molecules(make_model, capsys):

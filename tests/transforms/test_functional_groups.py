@@ -37,7 +37,7 @@ def test_pose_and_numbering_do_not_matter(sample):
 
 
 def test_bonds_by_distance_find_the_groups_of_stored_bonds(sample):
-    """Where RDKit finds a neutral molecule, which it does for 97 % of QM9."""
+    """Where RDKit finds a neutral molecule, which it does for 94.5 % of QM9 and more of its small molecules."""
     transform, equal, refused = FunctionalGroups(), 0, 0
     for data in sample:
         try:
