@@ -6,8 +6,8 @@
 // - The products phi_i . phi_j of a block are made once and serve all heads. A model whose layers see the same
 //   positions can make them once a pass (georope_gram) and give them as "gram" [T, S, L], where L is short; the layers
 //   then save the M-wide products, and memory stays T S L.
-// - Cosines and sines are made anew in each call: for D = 64 they are under 2 % of a forward pass, less than reading
-//   a table [T, 2, D] of another layer from memory would save.
+// - Cosines and sines are made anew in each call, once a token for all heads and in float64: no table [T, 2, D] is
+//   kept or read.
 // - A thread owns whole (sequence, heads) pairs. What crosses them, dgain and dpos, is kept apart and summed in order:
 //   results do not depend on the number of threads.
 #include "../check.h"
