@@ -14,7 +14,7 @@ def test_without_a_command_all_are_listed(capsys):
 
 def test_unknown_command(capsys):
     assert main(['dance']) == 2
-    assert "no command 'dance' (there are doctor, evaluate, view)" in capsys.readouterr().err
+    assert "no command 'dance' (there are train, generate" in capsys.readouterr().err
 
 
 def test_version(capsys):

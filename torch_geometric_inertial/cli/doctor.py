@@ -88,6 +88,9 @@ def self_check(device: torch.device) -> Iterator[tuple[str, float]]:
     yield 'georope_decode', distance(
         ops.georope_decode, ops.georope_decode_ref, *(normal(3, heads, size) for _ in range(3)), normal(3, 2, 19),
         normal(heads, 2), slot, *(normal(3, 24, heads, size) for _ in range(2)), derivatives=False)
+    root = normal(tokens, 3, 3)
+    yield 'inverse_root', distance(ops.inverse_root, ops.inverse_root_ref,
+                                   root @ root.mT + torch.eye(3, device=device))
 
 
 def distance(op: Callable[..., Tensor], reference: Callable[..., Tensor], *inputs: Tensor,

@@ -1,13 +1,15 @@
 r"""Molecules from and to files, by the ending of the name."""
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from torch_geometric.data import Data
 
-from torch_geometric_inertial.chem import read_sdf, read_xyz
+from torch_geometric_inertial.chem import read_jsonl, read_pdb, read_sdf, read_xyz, write_jsonl, write_sdf, write_xyz
 
-READERS = {'.sdf': read_sdf, '.mol': read_sdf, '.xyz': read_xyz}
+READERS = {'.sdf': read_sdf, '.mol': read_sdf, '.xyz': read_xyz, '.jsonl': read_jsonl, '.pdb': read_pdb}
+WRITERS = {'.sdf': write_sdf, '.xyz': write_xyz, '.jsonl': write_jsonl}
 
 
 def read_molecules(path: Path, on_error: str = 'skip') -> list[Data]:
@@ -22,3 +24,15 @@ def read_molecules(path: Path, on_error: str = 'skip') -> list[Data]:
     if not molecules:
         raise ValueError(f"'{path}' holds no molecule")
     return molecules
+
+
+def write_molecules(molecules: Iterable[Data], path: Path) -> int:
+    r"""Writes molecules as they come; malformed ones are named in a warning and left out.
+
+    Raises:
+        ValueError: If the ending is unknown (before anything is computed).
+    """
+    if path.suffix.lower() not in WRITERS:
+        raise ValueError(f"'{path}' must end in one of {', '.join(WRITERS)}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return WRITERS[path.suffix.lower()](molecules, path, on_error='skip')

@@ -8,6 +8,11 @@ from importlib.metadata import version
 
 #: Subcommand -> what it does; the function of the same name stands in the module of the same name.
 COMMANDS = {
+    'train': 'train a generator on molecules of a file',
+    'generate': 'write new molecules',
+    'complete': 'grow molecules from a part',
+    'hydrogens': 'place the hydrogens of molecules that lack them',
+    'score': 'log-likelihood of molecules',
     'doctor': 'which kernels run here, and whether they are right',
     'evaluate': 'judge a file of molecules',
     'view': 'draw a file of molecules',

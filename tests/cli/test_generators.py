@@ -1,0 +1,118 @@
+"""The subcommands that write, grow and score molecules, on small untrained models."""
+import json
+
+import pytest
+import torch
+
+from torch_geometric_inertial import Quetzal
+from torch_geometric_inertial.chem import read_jsonl, read_sdf, read_xyz, write_sdf, write_xyz
+from torch_geometric_inertial.cli.main import main
+from torch_geometric_inertial.datasets import QM9Sample
+
+
+@pytest.fixture
+def molecules(tmp_path):
+    write_sdf(list(QM9Sample()[:3]), tmp_path / 'three.sdf')
+    return tmp_path / 'three.sdf'
+
+
+def test_generate_in_shards_is_generate_at_once(weights, tmp_path):
+    whole, parts = tmp_path / 'whole.jsonl', [tmp_path / f'{i}.jsonl' for i in range(2)]
+    common = ['generate', '5', f'--weights={weights}', '--num-steps=2', '--max-atoms=6']
+    assert main([*common, f'--out={whole}']) == 0
+    for i, part in enumerate(parts):
+        assert main([*common, f'--out={part}', f'--shard={i}/2']) == 0
+    written = [data for part in parts for data in read_jsonl(part)]
+    assert len(written) == 5
+    for a, b in zip(read_jsonl(whole), written, strict=True):
+        assert a.z.tolist() == b.z.tolist()
+
+
+def test_generate_with_groups_writes_xyz(weights, tmp_path, capsys):
+    out = tmp_path / 'new.xyz'
+    assert main(['generate', '2', f'--weights={weights}', f'--out={out}', '--groups=[amine]', '--num-steps=2',
+                 '--max-atoms=5', '--guidance-scale=2']) == 0
+    assert f'wrote 2 molecules to {out}' in capsys.readouterr().out and len(read_xyz(out)) == 2
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (['--shard=2'], r"'shard' must be 'i/n' (got '2')"),
+    (['--shard=2/2'], "'shard' must be (i, n) with 0 <= i < n (got (2, 2))"),
+    (['--out=new.pdf'], "'new.pdf' must end in one of .sdf, .xyz, .jsonl"),
+    (['--groups=[ester]'], 'ester'),
+    (['--temperature=-1'], "'temperature' must not be negative (got -1.0)"),
+])
+def test_mistakes_in_generate(weights, tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(['generate', '1', f'--weights={weights}', '--num-steps=2', *arguments]) == 1
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_complete_keeps_the_part(weights, tmp_path):
+    part = tmp_path / 'part.xyz'
+    write_xyz([QM9Sample()[3].subgraph(torch.tensor([0, 1]))], part)
+    out = tmp_path / 'completed.sdf'
+    assert main(['complete', str(part), '--num-samples=3', f'--weights={weights}', f'--out={out}', '--num-steps=2',
+                 '--max-atoms=8']) == 0
+    given = read_xyz(part)[0]
+    for data in read_sdf(out):
+        assert data.z[:2].tolist() == given.z.tolist()
+        torch.testing.assert_close(data.pos[:2], given.pos, atol=1e-3, rtol=0)
+
+
+def test_hydrogens_adds_nothing_else(heavy_first, tmp_path, capsys):
+    data = QM9Sample()[5]
+    heavy = data.subgraph(data.z > 1)
+    write_xyz([heavy, heavy], tmp_path / 'heavy.xyz')
+    out = tmp_path / 'whole.sdf'
+    assert main(['hydrogens', str(tmp_path / 'heavy.xyz'), f'--weights={heavy_first}', f'--out={out}',
+                 '--num-steps=2']) == 0
+    written = read_sdf(out)
+    assert len(written) == 2 and 'new hydrogens' in capsys.readouterr().out
+    assert all((whole.z > 1).sum() == heavy.z.numel() for whole in written)
+
+
+def test_score_prints_and_writes_each_molecule(weights, molecules, tmp_path, capsys):
+    out = tmp_path / 'scores.jsonl'
+    assert main(['score', str(molecules), f'--weights={weights}', '--num-steps=2', f'--json={out}']) == 0
+    printed = capsys.readouterr().out
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [line['number'] for line in lines] == [0, 1, 2]
+    for line, data in zip(lines, QM9Sample()[:3], strict=True):
+        assert len(line['coord']) == data.z.numel()
+        terms = sum(line['type']) + sum(line['coord']) + sum(line['parent']) + sum(line['stop'])
+        assert line['total'][0] == pytest.approx(terms, rel=1e-6)
+        assert f"{line['total'][0]:.3f}" in printed
+
+
+def test_score_names_what_it_cannot_read_and_goes_on(weights, tmp_path, capsys):
+    good = QM9Sample()[0]
+    strange = good.clone()
+    strange.z = strange.z.clone()
+    strange.z[0] = 14
+    write_xyz([strange, good], tmp_path / 'two.xyz')
+    assert main(['score', str(tmp_path / 'two.xyz'), f'--weights={weights}', '--num-steps=2']) == 0
+    out, err = capsys.readouterr()
+    assert "'z' must be one of the model's elements" in err and 'molecule 0' in err
+    assert len(out.splitlines()) == 2
+
+
+def test_train_goes_on_where_it_was_and_writes_weights(molecules, tmp_path, capsys):
+    common = ['train', f'--file={molecules}', '--model=Quetzal', f'--out={tmp_path / "run"}',
+              '--changes={channels: 32, heads: 2, num_layers: 2, head_channels: 16, coord_features: 8, '
+              'head_features: 8, order: traverse}', '--fit_config.batch_size=2']
+    assert main([*common, '--fit_config.num_steps=2']) == 0
+    assert main([*common, '--fit_config.num_steps=3']) == 0
+    assert 'learns from 3 molecules' in capsys.readouterr().out
+    steps = sorted(path.name for path in (tmp_path / 'run' / 'checkpoints').glob('checkpoint-*.pt'))
+    assert steps[-1] == 'checkpoint-000000003.pt'
+    assert Quetzal.from_pretrained(tmp_path / 'run' / 'model').config.order == 'traverse'
+
+
+def test_train_learns_groups(molecules, tmp_path):
+    assert main(['train', f'--file={molecules}', f'--out={tmp_path / "run"}', '--groups=qm9',
+                 '--changes={channels: 32, heads: 2, type_layers: 1, head_channels: 16, num_landmarks: 16}',
+                 '--fit_config.batch_size=2', '--fit_config.num_steps=1']) == 0
+    config = json.loads((tmp_path / 'run' / 'model' / 'config.json').read_text())['config']
+    assert config['num_groups'] == 20 and 'alcohol' in ' '.join(config['group_names'])

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from tqdm import tqdm
+
+from torch_geometric_inertial.cli.files import write_molecules
+from torch_geometric_inertial.models import AtomAutoregressor
+
+
+def generate(
+    num_samples: int,
+    weights: str = 'qm9',
+    out: Path = Path('molecules.sdf'),
+    seed: int = 0,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    num_steps: int | None = None,
+    groups: list[str] | None = None,
+    properties: dict[str, float] | None = None,
+    guidance_scale: float = 1.0,
+    batch_size: int | None = None,
+    max_atoms: int | None = None,
+    shard: str = '0/1',
+    device: str = 'cpu',
+) -> None:
+    r"""Writes new molecules to a file. Molecules go to the file as they are written, so that any number fits in memory.
+
+    Args:
+        num_samples: How many, of all shards together.
+        weights: A bundled name, a folder, or a hub id.
+        out: SDF, XYZ or JSONL file.
+        seed: Molecule i is a function of the seed and i.
+        temperature: Of elements and parents; 0 takes the most likely.
+        top_p: Elements are drawn from the smallest set of at least this probability.
+        num_steps: Evaluations of the diffusion head an atom.
+        groups: Names of wanted functional groups, such as '[alcohol, amine]'.
+        properties: Wanted values, such as '{gap: 6.5}'.
+        guidance_scale: From unconditional (0) to conditional (1) and beyond.
+        batch_size: Molecules at a time.
+        max_atoms: Molecules that reach it are cut off.
+        shard: 'i/n' writes the i-th of n parts, i from 0; the parts in order are the whole.
+        device: Such as 'cuda'.
+    """
+    model = AtomAutoregressor.from_pretrained(weights, device=device)
+    part = parse_shard(shard)
+    molecules = model.stream(num_samples, groups=groups, properties=properties, guidance_scale=guidance_scale,
+                             temperature=temperature, top_p=top_p, num_steps=num_steps, seed=seed,
+                             batch_size=batch_size, max_atoms=max_atoms, shard=part)
+    total = num_samples * (part[0] + 1) // part[1] - num_samples * part[0] // part[1]
+    count = write_molecules(tqdm(molecules, total=total, unit='mol'), out)
+    print(f'wrote {count} molecules to {out}')
+
+
+def parse_shard(shard: str) -> tuple[int, int]:
+    r"""``'2/8'`` -> (2, 8).
+
+    Raises:
+        ValueError: If it is not two whole numbers with a slash between them.
+    """
+    first, _, last = shard.partition('/')
+    if not (first.isdecimal() and last.isdecimal()):
+        raise ValueError(f"'shard' must be 'i/n' (got '{shard}')")
+    return int(first), int(last)

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import json as to_json
+import sys
+from pathlib import Path
+
+from torch_geometric.transforms import Compose
+
+from torch_geometric_inertial.chem.order import ORDERS
+from torch_geometric_inertial.cli.files import read_molecules
+from torch_geometric_inertial.models import AtomAutoregressor
+from torch_geometric_inertial.transforms import CanonicalOrder, InertialFrame
+
+
+def score(file: Path, weights: str = 'qm9', json: Path | None = None, num_steps: int = 16,
+          device: str = 'cpu') -> None:
+    r"""Prints the log-likelihood of each molecule (nats, Å) in the model's frame and order.
+
+    A molecule that the model cannot read is named on stderr, and the others are scored.
+
+    Args:
+        file: SDF, XYZ or JSONL.
+        weights: A bundled name, a folder, or a hub id.
+        json: Write one JSON object a molecule there, too, with the terms of each atom.
+        num_steps: Steps of the flow an atom.
+        device: Such as 'cuda'.
+    """
+    model = AtomAutoregressor.from_pretrained(weights, device=device)
+    order = model.config.order if model.config.order in ORDERS else 'heavy_first'
+    canonical = Compose([InertialFrame(), CanonicalOrder(order=order)])
+    print(f'{"":>6} {"total":>10} {"types":>10} {"places":>10} {"parents":>10} {"per atom":>10}  name')
+    lines = []
+    for i, data in enumerate(read_molecules(file)):
+        name = data.get('name') or f'molecule {i}'
+        try:
+            value = model.log_prob(canonical(data).to(device), num_steps=num_steps)
+        except ValueError as error:
+            print(f'{i:6} {name}: {error}', file=sys.stderr)
+            continue
+        types = float(value.type.sum() + value.stop.sum())
+        terms = [float(value.total), types, float(value.coord.sum()), float(value.parent.sum())]
+        print(f'{i:6} ' + ' '.join(f'{term:10.3f}' for term in [*terms, terms[0] / data.z.numel()]) + f'  {name}')
+        lines.append(dict(number=i, name=name, **{field: getattr(value, field).tolist() for field in value._fields}))
+    if json is not None:
+        json.write_text(''.join(to_json.dumps(line) + '\n' for line in lines))

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch_geometric.data import Batch, Data
+from torch_geometric.transforms import Compose
+
+from torch_geometric_inertial.chem.order import ORDERS
+from torch_geometric_inertial.cli.files import read_molecules
+from torch_geometric_inertial.datasets import QM9Sample
+from torch_geometric_inertial.models import InertialAR, Quetzal
+from torch_geometric_inertial.training import FitConfig, PackedMolecules, RandomOrder, RandomPose, fit
+from torch_geometric_inertial.transforms import CanonicalOrder, FunctionalGroups, InertialFrame
+
+READ = ('z', 'pos', 'edge_index', 'edge_attr', 'charge', 'groups')
+MODELS = {'InertialAR': InertialAR, 'Quetzal': Quetzal}
+POSES = {'InertialAR': RandomPose(30.0, 0.5), 'Quetzal': RandomPose(180.0, 1.0)}
+
+
+def train(
+    file: Path | None = None,
+    model: Literal['InertialAR', 'Quetzal'] = 'InertialAR',
+    preset: str = 'tiny',
+    changes: dict | None = None,
+    groups: str | None = None,
+    out: Path = Path('outputs/train'),
+    fit_config: FitConfig = FitConfig(num_steps=10_000),  # noqa: B008
+) -> None:
+    r"""Trains a generator, and writes its weights to OUT/model. Run again, it goes on where it was stopped.
+
+    Args:
+        file: Molecules, SDF, XYZ or JSONL; the embedded sample of QM9 if left out.
+        model: The class.
+        preset: Its size.
+        changes: Other fields of its configuration, such as '{channels: 96, order: heavy_first}'.
+        groups: Learn to write molecules with functional groups of this vocabulary: qm9 or drugs.
+        out: Folder of checkpoints, log and weights.
+        fit_config: How to train.
+    """
+    items = list(QM9Sample()) if file is None else read_molecules(file)
+    kind = MODELS[model]
+    fields = dict(changes or {})
+    config = kind.config_class.preset(preset, **fields)
+    canonical: list = [InertialFrame()]
+    if config.order in ORDERS:
+        canonical.append(CanonicalOrder(order=config.order))
+    if groups is not None:
+        vocabulary = FunctionalGroups(groups)
+        items = [vocabulary(data) for data in items]
+        fields |= dict(num_groups=len(vocabulary.names), group_names=vocabulary.names)
+    items = [Data.from_dict({name: data[name] for name in READ if name in data}) for data in items]
+    batch = Compose(canonical)(Batch.from_data_list(items))
+    molecules = PackedMolecules(batch.z, batch.pos, batch.ptr, batch.get('groups'))
+    fields.setdefault('elements', tuple(molecules.z.unique().tolist()))
+    fields.setdefault('max_atoms', max(config.max_atoms, int(molecules.ptr.diff().max()) + 1))
+    torch.manual_seed(fit_config.seed)
+    network = kind(kind.config_class.preset(preset, **fields))
+    if isinstance(network, InertialAR):
+        network.fit_landmarks(molecules.pos)
+    print(f'{network} learns from {len(molecules):,} molecules')
+
+    pose, order = POSES[model], config.order
+
+    def augment(data, generator):
+        if order in ('random', 'traverse'):
+            data = RandomOrder(order)(data, generator)
+        return pose(data, generator)
+
+    network = fit(network, molecules, out / 'checkpoints', fit_config, augment=augment, progress=True)
+    network.save_pretrained(out / 'model', training=dict(molecules=len(molecules), steps=fit_config.num_steps))
+    print(f"wrote {out / 'model'}")
