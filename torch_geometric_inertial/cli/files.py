@@ -1,7 +1,7 @@
 r"""Molecules from and to files, by the ending of the name."""
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from torch_geometric.data import Data
@@ -9,7 +9,7 @@ from torch_geometric.data import Data
 from torch_geometric_inertial.chem import read_jsonl, read_pdb, read_sdf, read_xyz, write_jsonl, write_sdf, write_xyz
 
 READERS = {'.sdf': read_sdf, '.mol': read_sdf, '.xyz': read_xyz, '.jsonl': read_jsonl, '.pdb': read_pdb}
-WRITERS = {'.sdf': write_sdf, '.xyz': write_xyz, '.jsonl': write_jsonl}
+WRITERS: dict[str, Callable[..., int]] = {'.sdf': write_sdf, '.xyz': write_xyz, '.jsonl': write_jsonl}
 
 
 def read_molecules(path: Path, on_error: str = 'skip') -> list[Data]:

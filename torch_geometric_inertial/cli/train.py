@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch_geometric.data import Batch, Data
@@ -15,7 +15,7 @@ from torch_geometric_inertial.training import FitConfig, PackedMolecules, Random
 from torch_geometric_inertial.transforms import CanonicalOrder, FunctionalGroups, InertialFrame
 
 READ = ('z', 'pos', 'edge_index', 'edge_attr', 'charge', 'groups')
-MODELS = {'InertialAR': InertialAR, 'Quetzal': Quetzal}
+MODELS: dict[str, Any] = {'InertialAR': InertialAR, 'Quetzal': Quetzal}
 POSES = {'InertialAR': RandomPose(30.0, 0.5), 'Quetzal': RandomPose(180.0, 1.0)}
 
 
@@ -68,6 +68,6 @@ def train(
             data = RandomOrder(order)(data, generator)
         return pose(data, generator)
 
-    network = fit(network, molecules, out / 'checkpoints', fit_config, augment=augment, progress=True)
-    network.save_pretrained(out / 'model', training=dict(molecules=len(molecules), steps=fit_config.num_steps))
+    trained: Any = fit(network, molecules, out / 'checkpoints', fit_config, augment=augment, progress=True)
+    trained.save_pretrained(out / 'model', training=dict(molecules=len(molecules), steps=fit_config.num_steps))
     print(f"wrote {out / 'model'}")
