@@ -55,7 +55,7 @@ class AtomScorer(nn.Module):
         given: put molecules into the model's frame and order first, as for training. The marginal over poses and
         orders would be larger. In models with parents it is the joint probability with the parents that the distances
         define (:func:`~torch_geometric_inertial.nn.placement.find_parents`), a lower bound of the sum over parents.
-        The density is that of positions with Gaussian noise of 2e-3 Å, the last noise level of the sampler.
+        The density is that of positions with Gaussian noise of 2e-3 Å, less than the sampler resolves.
 
         Args:
             data (Data or Batch): :obj:`z` [T], :obj:`pos` [T, 3] in Å, :obj:`ptr` if there are several; conditions

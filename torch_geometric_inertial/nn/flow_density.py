@@ -37,7 +37,7 @@ def flow_log_density(head: DiffusionHead, y: Tensor, cond: Tensor, num_steps: in
         cond (Tensor): Conditions [T, C].
         num_steps (int): Steps of four evaluations of the network and its Jacobian. (default: :obj:`16`)
         pairs (Pairs, optional): The atoms around, for a network that looks at them.
-        sigma_min (float): The noise (Å) that the density includes. (default: :obj:`2e-3`, the last of the sampler)
+        sigma_min (float): The noise (Å) that the density includes. (default: :obj:`2e-3`)
         sigma_max (float): Where the prior stands, Å. (default: :obj:`40.0`)
         chunk_size (int): Tokens at a time; memory is proportional to it. (default: :obj:`1024`)
 
