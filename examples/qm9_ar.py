@@ -42,7 +42,8 @@ def load_molecules(root: Path | None) -> tuple[PackedMolecules, PackedMolecules]
     batch = canonical(Batch.from_data_list(list(dataset)))  # all at once is faster than as pre_transform
     data = PackedMolecules(batch.z, batch.pos, batch.ptr)
     if root is None:
-        return data.subset(torch.arange(9500)), data.subset(torch.arange(9500, 10_000))
+        order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))  # the sample is in GDB order
+        return data.subset(order[:9500]), data.subset(order[9500:])
     number = gdb_ids(batch.name)
     return tuple(data.subset(qm9_split(number, split).nonzero().flatten()) for split in ('train', 'valid'))
 
