@@ -14,6 +14,8 @@ from torch_geometric_inertial.datasets import QM9Sample
 from torch_geometric_inertial.frames import inertial_frames, to_frame
 from torch_geometric_inertial.nn import NystromFeatures
 from torch_geometric_inertial.ops import (
+    georope_attention,
+    georope_attention_ref,
     georope_decode,
     georope_decode_gram,
     georope_decode_gram_ref,
@@ -130,6 +132,17 @@ def test_attention_and_its_gradients(name, gram, dtype):
     assert all(torch.equal(one, other) for one, other in zip(got, again, strict=True))
     less = attention_backward(x, out, lse, given, needs_phi=False, needs_pos=False)
     assert all(torch.equal(got[i], less[i]) for i in (0, 1, 2, 4)) and less[3].numel() == less[5].numel() == 0
+
+
+@pytest.mark.parametrize('channels, dtype', [(160, torch.float32), (130, torch.bfloat16), (64, torch.float64)], ids=str)
+def test_what_the_kernel_refuses_takes_the_definition(channels, dtype):
+    x = attention_inputs(dtype=dtype, seed=next(seeds), **{**CASES['molecules'], 'channels': channels})
+    names = ('q', 'k', 'v', 'pos', 'phi', 'gain', 'scale_ptr', 'freqs', 'ptr', 'causal')
+    out, lse = georope_attention(*(gpu(x)[name] for name in names))
+    expected = georope_attention_ref(*(
+        x[name].double() if name in names[:6] or name == 'freqs' else x[name] for name in names))
+    assert relative_error(out, expected[0]) < TOLERANCE[torch.bfloat16 if dtype == torch.bfloat16 else torch.float32]
+    assert relative_error(lse, expected[1]) < TOLERANCE[torch.bfloat16 if dtype == torch.bfloat16 else torch.float32]
 
 
 @pytest.mark.parametrize('view', ['fused projection', 'slice off its alignment', 'expanded'])

@@ -360,3 +360,45 @@ def test_the_operator_under_autocast_keeps_positions_wide():
         out = layer(x, pos, ptr)
     assert out.dtype == torch.bfloat16
     assert (out - exact).abs().max() < 0.05 * exact.abs().max()
+
+
+@pytest.mark.skipif(not COMPILED, reason='the extension was not built')
+@pytest.mark.parametrize('variant', [dict(), dict(fusion='heads'), dict(causal=False, qk_norm=True)], ids=str)
+def test_the_layer_is_one_graph_under_compile(variant):
+    layer, (x, pos, ptr) = attention(**variant), tokens([5, 0, 3, 9])
+    x.requires_grad_(), pos.requires_grad_()
+    results = []
+    torch.compiler.reset()
+    for call in (layer, torch.compile(layer, backend='aot_eager', fullgraph=True)):
+        out = call(x, pos, ptr)
+        results.append((out, *torch.autograd.grad(out.square().sum(), (x, pos, *layer.parameters()))))
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-8, rtol=1e-8)
+
+
+@pytest.mark.skipif(not COMPILED, reason='the extension was not built')
+def test_a_graph_refuses_offsets_of_other_tokens():
+    layer, (x, pos, _) = attention(), tokens([5, 3])
+    torch.compiler.reset()
+    compiled = torch.compile(layer, backend='aot_eager', fullgraph=True)
+    with pytest.raises(RuntimeError, match='expected ptr to end with the 8 rows'):
+        compiled(x, pos, torch.tensor([0, 5, 9]))
+
+
+@pytest.mark.parametrize('variant', VARIANTS, ids=str)
+@pytest.mark.parametrize('length', [[], [0], [0, 0]], ids=str)
+def test_no_token_at_all(variant, length):
+    layer, (x, pos, ptr) = attention(**variant), tokens(length)
+    out = layer(x.requires_grad_(), pos.requires_grad_(), ptr)
+    assert out.shape == (0, 24)
+    grads = torch.autograd.grad(out.sum(), (x, pos, *layer.parameters()), materialize_grads=True)
+    assert not any(grad.any() for grad in grads)
+
+
+@pytest.mark.parametrize('variant', [dict(), dict(exact=True), dict(fusion='heads')], ids=str)
+def test_strides_do_not_matter(variant):
+    layer, (x, pos, ptr) = attention(**variant), tokens([5, 0, 3])
+    columns = x.t().contiguous().t(), pos.t().contiguous().t(), torch.stack([ptr, ptr], dim=1)[:, 0]
+    torch.testing.assert_close(layer(*columns), layer(x, pos, ptr), **CLOSE)
+    same = x[:1].expand_as(x), pos[:1].expand_as(pos)
+    torch.testing.assert_close(layer(*same, ptr), layer(*(a.contiguous() for a in same), ptr), **CLOSE)

@@ -15,6 +15,8 @@ from torch_geometric_inertial.ops import (
 )
 from torch_geometric_inertial.ops.library import COMPILED
 
+georope_attention_module = sys.modules[georope_attention.__module__]
+
 needs_compiled = pytest.mark.skipif(not COMPILED, reason='the extension was not built')
 NAMES = ('q', 'k', 'v', 'pos', 'phi', 'gain', 'scale_ptr', 'freqs', 'ptr')
 
@@ -366,3 +368,16 @@ def test_other_types_take_the_definition():
     out, lse = georope_attention(**made)
     assert out.dtype == torch.float16 and lse.dtype == torch.float32
     torch.testing.assert_close(out.double(), georope_attention_ref(**as_double(made))[0], atol=1e-3, rtol=1e-3)
+
+
+@needs_compiled
+@pytest.mark.parametrize('size, compiled', [(128, True), (130, False)])
+def test_heads_too_large_for_a_device_take_the_definition(size, compiled, monkeypatch):
+    """The tensors have a device and no memory; the definition would wait for their lengths."""
+    monkeypatch.setattr(georope_attention_module, 'has_kernel', lambda op, x: True)
+    monkeypatch.setattr(georope_attention_module, 'georope_attention_ref', lambda *_: 'the definition')
+    given = problem([3, 2], size=size, dtype=torch.float32)
+    with torch._subclasses.FakeTensorMode():
+        made = {name: torch.empty(x.shape, dtype=x.dtype, device='cuda') for name, x in given.items()}
+        out = georope_attention(**made)
+    assert isinstance(out, tuple) == compiled

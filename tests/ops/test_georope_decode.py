@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch
 from hypothesis import given
@@ -285,3 +287,16 @@ def test_bad_arguments_of_the_products(inputs, message, _):
 def test_the_kernel_of_the_products_checks_too(inputs, _, message):
     with pytest.raises(RuntimeError, match=f'georope_decode_gram: {message}'):
         torch.ops.inertial.georope_decode_gram(*inputs)
+
+
+@needs_compiled
+@pytest.mark.parametrize('size, compiled', [(256, True), (257, False)])
+def test_heads_too_large_for_a_device_take_the_definition(size, compiled, monkeypatch):
+    module = sys.modules[georope_decode.__module__]
+    monkeypatch.setattr(module, 'has_kernel', lambda op, x: True)
+    monkeypatch.setattr(module, 'georope_decode_ref', lambda *_: 'the definition')
+    given = step(size=size, dtype=torch.float32, stored=torch.float32)
+    with torch._subclasses.FakeTensorMode():
+        made = {name: torch.empty(x.shape, dtype=x.dtype, device='cuda') for name, x in given.items()}
+        out = georope_decode(**made)
+    assert torch.is_tensor(out) == compiled

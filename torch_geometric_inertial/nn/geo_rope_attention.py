@@ -2,8 +2,8 @@ r"""Self-attention whose score knows where the atoms are: rotary on coordinates 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -138,27 +138,56 @@ class TokenGeometry:
     mask: Tensor
 
 
+class made_once:
+    r"""A property that is made when it is first read: ``functools.cached_property`` holds a lock in Python 3.11 and
+    before, and :func:`torch.compile` cannot trace locks."""
+    def __init__(self, make: Callable):
+        self.make = make
+
+    def __get__(self, instance, owner=None):
+        value = self.make(instance)
+        setattr(instance, self.make.__name__, value)  # found before this descriptor, which has no __set__
+        return value
+
+
+def packing_of(pos: Tensor, ptr: Tensor) -> Packing:
+    r"""The layout of the tokens at :obj:`pos`."""
+    packing = Packing(ptr)
+    if packing.batch.numel() != pos.size(0):
+        raise ValueError(f"'ptr' must end in T = {pos.size(0)} (got {packing.batch.numel()})")
+    return packing
+
+
 class PackedGeometry:
     r"""The :class:`TokenGeometry` of whole sequences. The compiled attention reads offsets, positions and features;
     what the path through padded tensors reads is made when a layer asks for it.
 
     Args:
         owner (GeoRoPEGeometry): Frequencies, kernel and causality.
-        packing (Packing): The layout of the tokens.
         pos (Tensor): Positions [T, 3].
         ptr (Tensor): Offsets [B + 1].
+
+    Raises:
+        ValueError: If the offsets are not those of T tokens; under :func:`torch.compile` the operator says so instead,
+            since a graph cannot wait for what :obj:`ptr` holds.
     """
     start = None
 
-    def __init__(self, owner: GeoRoPEGeometry, packing: Packing, pos: Tensor, ptr: Tensor):
-        self.owner, self.packing, self.pos, self.ptr = owner, packing, pos, ptr
+    def __init__(self, owner: GeoRoPEGeometry, pos: Tensor, ptr: Tensor):
+        self.owner, self.pos, self.ptr = owner, pos, ptr
         self.features = None if owner.kernel is None else owner.kernel.features(pos)
+        if not torch.compiler.is_compiling():
+            _ = self.packing
 
-    @cached_property
+    @made_once
+    def packing(self) -> Packing:
+        return packing_of(self.pos, self.ptr)
+
+    @made_once
     def phase(self) -> Tensor:
         return rotary_phases(self.pos, self.owner.freqs.to(self.pos.dtype), self.owner.head_channels)
 
-    @cached_property
+    @made_once
     def gram(self) -> Tensor | None:
         if self.features is None:
             return None
@@ -166,17 +195,17 @@ class PackedGeometry:
             features = self.packing.pad(self.features)
             return self.owner.kernel.gram(features, features)
 
-    @cached_property
+    @made_once
     def mask(self) -> Tensor:
         place = torch.arange(self.packing.size[1], device=self.pos.device)
         if self.owner.causal:
             return (place <= place.unsqueeze(1)).expand(self.packing.size[0], 1, -1, -1)
         return (place < self.packing.length.unsqueeze(1)).view(-1, 1, 1, place.numel())
 
-    @cached_property
+    @made_once
     def shared_gram(self) -> Tensor | None:
-        """Kernel products of packed tokens [T, S, N], or none where they would be large."""
-        if self.packing.size[1] > SHARED_LENGTH:
+        """Kernel products of packed tokens [T, S, N], or none where they would be large or N is not known."""
+        if torch.compiler.is_compiling() or self.packing.size[1] > SHARED_LENGTH:
             return None
         return georope_gram(self.features, self.owner.scale_ptr, self.ptr, self.packing.size[1])
 
@@ -225,11 +254,9 @@ class GeoRoPEGeometry(nn.Module):
             return self._forward(pos, ptr, cache)
 
     def _forward(self, pos: Tensor, ptr: Tensor, cache: GeometryCache | None) -> TokenGeometry | PackedGeometry:
-        packing = Packing(ptr)
-        if packing.batch.numel() != pos.size(0):
-            raise ValueError(f"'ptr' must end in T = {pos.size(0)} (got {packing.batch.numel()})")
         if cache is None:
-            return PackedGeometry(self, packing, pos, ptr)
+            return PackedGeometry(self, pos, ptr)
+        packing = packing_of(pos, ptr)
         features = None if self.kernel is None else packing.pad(self.kernel.features(pos))
         start = cache.length[:packing.size[0]].clone()
         cache.length[:packing.size[0]] = length = start + packing.length

@@ -8,6 +8,8 @@ from torch_geometric_inertial.ops.library import COMPILED, has_kernel
 from torch_geometric_inertial.ops.rope_rotate import rope_rotate_ref
 from torch_geometric_inertial.ops.segment import segment_index
 
+MOST_CHANNELS = {'cuda': 128}  #: The largest heads that the kernels of a device take; larger ones take the definition.
+
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     """What positions, features and sums are held in: never below float32."""
@@ -96,7 +98,7 @@ def georope_attention(q: Tensor, k: Tensor, v: Tensor, pos: Tensor, phi: Tensor 
     dtype = compute_dtype(q.dtype)
     pos, gain, freqs = pos.to(dtype), gain.to(dtype), freqs.to(dtype)
     phi, gram = None if phi is None else phi.to(dtype), None if gram is None else gram.to(dtype)
-    if has_kernel('georope_attention', q):
+    if has_kernel('georope_attention', q) and q.size(2) <= MOST_CHANNELS.get(q.device.type, q.size(2)):
         return torch.ops.inertial.georope_attention(q, k, v, pos, phi, gain, scale_ptr, freqs, ptr, causal, gram)
     return georope_attention_ref(q, k, v, pos, phi, gain, scale_ptr, freqs, ptr, causal, gram)
 

@@ -6,6 +6,8 @@ from torch import Tensor
 
 from torch_geometric_inertial.ops.library import COMPILED, has_kernel
 
+MOST_CHANNELS = {'cuda': 256}  #: The largest heads that the kernels of a device take; larger ones take the definition.
+
 
 def georope_decode_gram_ref(phi: Tensor, slot: Tensor, num_scales: int, num_keys: int, features: Tensor) -> Tensor:
     r"""The definition of :func:`georope_decode_gram`, in plain PyTorch."""
@@ -108,7 +110,8 @@ def georope_decode(q: Tensor, k: Tensor, v: Tensor, gram: Tensor, gain: Tensor, 
     if gain.shape != (heads, gram.size(1)) or gain.dtype != wide:
         raise ValueError(f"'gain' must be {[heads, gram.size(1)]} in {wide} (got {list(gain.shape)}, {gain.dtype})")
     _check_slot(slot, rows, gram.size(2))
-    if has_kernel('georope_decode', q) and has_kernel('georope_decode', key):
+    fits = size <= MOST_CHANNELS.get(q.device.type, size)
+    if fits and has_kernel('georope_decode', q) and has_kernel('georope_decode', key):
         return torch.ops.inertial.georope_decode(q, k, v, gram, gain, slot, key, value)
     return georope_decode_ref(q, k, v, gram, gain, slot, key, value)
 
