@@ -108,16 +108,19 @@ def lengths_of(name: str) -> list[int]:
     return (atoms[torch.randint(len(atoms), (count, ), generator=g)] + 1).tolist()
 
 
-def milliseconds(call: Callable, rounds: int) -> tuple[float, float]:
-    """Median and interquartile range of the processor time of a call."""
-    call()
-    times = []
-    for _ in range(rounds):
-        start = time.process_time()
+def milliseconds(calls: dict[str, Callable], rounds: int) -> dict[str, tuple[float, float]]:
+    """Median and interquartile range of the processor time of each call. Rounds go through all calls in turn: each
+    meets the same state of the allocator, which decides how much fresh memory a call pays for."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
         call()
-        times.append(1e3 * (time.process_time() - start))
-    low, middle, high = statistics.quantiles(times, n=4)
-    return middle, high - low
+    for _ in range(rounds):
+        for name, call in calls.items():
+            start = time.process_time()
+            call()
+            times[name].append(1e3 * (time.process_time() - start))
+    quarters = {name: statistics.quantiles(taken, n=4) for name, taken in times.items()}
+    return {name: (middle, high - low) for name, (low, middle, high) in quarters.items()}
 
 
 def peak_megabytes(call: Callable) -> float:
@@ -144,7 +147,7 @@ def compare(name: str, rounds: int, compiled: bool) -> None:
     if compiled:
         rivals |= {'(c) (a) under torch.compile': torch.compile(work.biased),
                    '(d) compiled flex_attention': torch.compile(work.flexible)}
-    exact, ours = work.forward(work.operator), []
+    exact, forward, both = work.forward(work.operator), {}, {}
     for path, rival in rivals.items():
         try:
             out = work.forward(rival)
@@ -152,14 +155,15 @@ def compare(name: str, rounds: int, compiled: bool) -> None:
             print(f'| {path} | {type(error).__name__}: {str(error).splitlines()[0][:90]} | – | – | – | – |', flush=True)
             continue
         torch.testing.assert_close(out, exact, atol=1e-4, rtol=0, msg=path)
-        steps = [lambda rival=rival: work.forward(rival), lambda rival=rival: work.both(rival)]
-        if path.startswith('(d)'):
-            steps = steps[:1]
-        taken = [milliseconds(step, rounds) for step in steps]
-        ours = ours or [middle for middle, _ in taken]
-        cells = [f'{middle:.1f} ({spread:.1f}) | {middle / own:.1f} x' for (middle, spread), own in
-                 zip(taken, ours, strict=False)] + ['– | –'] * (2 - len(taken))
-        print(f'| {path} | {" | ".join(cells)} | {peak_megabytes(steps[-1]):.0f} |', flush=True)
+        forward[path] = lambda rival=rival: work.forward(rival)
+        if not path.startswith('(d)'):
+            both[path] = lambda rival=rival: work.both(rival)
+    taken = [milliseconds(forward, rounds), milliseconds(both, rounds)]
+    for path in forward:
+        cells = [f'{times[path][0]:.1f} ({times[path][1]:.1f}) | {times[path][0] / times["operator"][0]:.1f} x'
+                 if path in times else '– | –' for times in taken]
+        peak = peak_megabytes(both.get(path, forward[path]))
+        print(f'| {path} | {" | ".join(cells)} | {peak:.0f} |', flush=True)
 
 
 def end_to_end(preset: str, rounds: int) -> None:
@@ -184,11 +188,14 @@ def end_to_end(preset: str, rounds: int) -> None:
 
     print(f'\nInertialAR {preset}, 64 molecules of QM9 a batch')
     print('| | operators ms | PyTorch ms | ratio |\n|---|---|---|---|')
-    for name, call in (('training step', step), ('generate, 4 steps an atom', write)):
-        own, _ = milliseconds(call, rounds)
+    def composed(call: Callable) -> None:
         kernels, library.KERNELS = library.KERNELS, {}
-        other, _ = milliseconds(call, rounds)
+        call()
         library.KERNELS = kernels
+
+    for name, call in (('training step', step), ('generate, 4 steps an atom', write)):
+        times = milliseconds({'own': call, 'other': lambda call=call: composed(call)}, rounds)
+        own, other = times['own'][0], times['other'][0]
         print(f'| {name} | {own:.0f} | {other:.0f} | {other / own:.2f} x |', flush=True)
 
 

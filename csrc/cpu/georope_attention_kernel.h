@@ -115,6 +115,24 @@ void turn_rows(const in* x, int64_t x_row, int64_t x_size, int64_t count, int64_
   }
 }
 
+// The (sequence, head) after the one at work. Its rows are asked for a tensor at a time between the products, so that
+// they are near when their turn comes: rows of one head are too short for the hardware to foresee.
+struct Ahead {
+  int64_t token, count, head;
+
+  template <typename in> void fetch(const in* x, int64_t row, int64_t head_step, int64_t D) const {
+    for (int64_t t = 0; t < count; ++t)
+      for (int64_t d = 0; d < D; d += 64 / int64_t(sizeof(in)))
+        __builtin_prefetch(x + (token + t) * row + head * head_step + d);
+  }
+};
+
+template <typename P> Ahead ahead_of(const P& p, int64_t begin, int64_t end, int64_t h, int64_t h0, int64_t h1) {
+  const int64_t left = p.ptr[p.B] - end;
+  if (h + 1 < h1) return {begin, end - begin, h + 1};
+  return {end, left < end - begin ? left : end - begin, h0};
+}
+
 // rows [count <= L][columns] -> [columns rounded up][L], lanes without a row are zero.
 template <typename scalar>
 void to_lanes(const scalar* rows, int64_t row, int64_t count, int64_t columns, scalar* out) {
@@ -175,16 +193,16 @@ void sum_over_keys(const Block& b, const scalar* weight, const scalar* rows, int
     }
 }
 
-// out[j] += sum_i weight[j][i] rows_i over the queries.
-template <typename scalar>
+// out[j] (+)= sum_i weight[j][i] rows_i over the queries.
+template <bool add, typename scalar>
 void sum_over_queries(const Block& b, const scalar* weight, const scalar* rows, int64_t Dp, scalar* out) {
   constexpr int64_t L = lanes<scalar>;
   const int64_t before = b.causal ? b.first : b.keys;  // keys that every query sees
-  multiply<true>(before, Dp, b.count, weight, L, int64_t(1), rows, Dp, out, Dp);
+  multiply<add>(before, Dp, b.count, weight, L, int64_t(1), rows, Dp, out, Dp);
   const int64_t step = tile_rows(Dp >= 4 * width<scalar> && INERTIAL_SIMD_BYTES == 64 ? 4 : 2);
   for (int64_t j = before; j < b.keys; j += step) {
     const int64_t count = j + step < b.keys ? step : b.keys - j, skip = j - before;
-    multiply<true>(count, Dp, b.count - skip, weight + j * L + skip, L, int64_t(1), rows + skip * Dp, Dp,
+    multiply<add>(count, Dp, b.count - skip, weight + j * L + skip, L, int64_t(1), rows + skip * Dp, Dp,
                    out + j * Dp, Dp);
   }
 }
@@ -282,16 +300,19 @@ template <typename scalar, typename P> Block block_at(const P& p, int64_t begin,
 
 template <typename scalar, typename P>
 void forward_block(const P& p, Workspace<scalar>& w, const Block& b, int64_t h, const scalar* table,
-                   const scalar* key, const scalar* value, const scalar* gram) {
+                   const scalar* key, const scalar* value, const scalar* gram, const Ahead& ahead) {
   constexpr int L = lanes<scalar>;
   const int64_t Dp = padded<scalar>(p.D), t0 = b.begin + b.first;
   scalar *query = w.query(L * Dp), *query_lanes = w.query_lanes(L * Dp), *score = w.score(b.keys * L);
   scalar *total = w.total(2 * L), *lse = total + L;
   turn_rows<scalar>(p.q + t0 * p.q_row + h * p.q_head, p.q_row, p.D, b.count, p.D, table, scalar(1), scalar(p.scale),
                     query, Dp, Dp);
+  ahead.fetch(p.q, p.q_row, p.q_head, p.D);
   to_lanes(query, Dp, b.count, Dp, query_lanes);
   lane_products(b, p.D, key, Dp, query_lanes, score);
+  ahead.fetch(p.k, p.k_row, p.k_head, p.D);
   softmax(b, score, gram, p.gain + h * p.S, p.S, total, lse);
+  ahead.fetch(p.v, p.v_row, p.v_head, p.D);
   scalar* out = query;  // the queries are in the lanes now
   sum_over_keys(b, score, value, Dp, out);
   for (int64_t i = 0; i < b.count; ++i) {
@@ -317,12 +338,13 @@ void forward_heads(const P& p, Workspace<scalar>& w, int64_t begin, int64_t end,
   };
   if (single) geometry(block_at<scalar>(p, begin, end, 0));
   for (int64_t h = h0; h < h1; h += together) {
+    const Ahead ahead = single ? ahead_of(p, begin, end, h, h0, h1) : Ahead{};
     pack_heads(p, w, begin, end, h, h + together, table, key, value);
     for (int64_t first = 0; first < N; first += L) {
       const Block b = block_at<scalar>(p, begin, end, first);
       if (!single) geometry(b);
       for (int64_t i = 0; i < together; ++i)
-        forward_block(p, w, b, h + i, table, key + i * N * Dp, value + i * N * Dp, gram);
+        forward_block(p, w, b, h + i, table, key + i * N * Dp, value + i * N * Dp, gram, ahead);
     }
   }
 }
@@ -395,7 +417,7 @@ void turn_backward(const P& p, const scalar* y, const scalar* dy, int64_t count,
 template <typename scalar, typename P>
 void backward_block(const P& p, Workspace<scalar>& w, const Block& b, int64_t h, const scalar* table,
                     const scalar* key, const scalar* value, const scalar* gram, scalar* dkey, scalar* dvalue,
-                    scalar* dgain, scalar* dgram) {
+                    scalar* dgain, scalar* dgram, const Ahead& ahead) {
   constexpr int L = lanes<scalar>;
   const int64_t Dp = padded<scalar>(p.D), t0 = b.begin + b.first;
   scalar *query = w.query(L * Dp), *dout = w.dout(L * Dp), *in_lanes = w.query_lanes(L * Dp), *dquery = w.dquery(L * Dp);
@@ -409,13 +431,18 @@ void backward_block(const P& p, Workspace<scalar>& w, const Block& b, int64_t h,
     grad_lse[i] = i < b.count && p.grad_lse != nullptr ? p.grad_lse[(t0 + i) * p.H + h] : 0;
   }
   to_lanes(query, Dp, b.count, Dp, in_lanes);
+  ahead.fetch(p.q, p.q_row, p.q_head, p.D);
   lane_products(b, p.D, key, Dp, in_lanes, score);
   to_lanes(dout, Dp, b.count, Dp, in_lanes);
+  ahead.fetch(p.dout, p.dout_row, p.dout_head, p.D);
   lane_products(b, p.D, value, Dp, in_lanes, grad);
   softmax_backward(b, score, grad, gram, p.gain + h * p.S, p.S, lse, grad_lse);
   gram_backward(b, grad, gram, p.gain + h * p.S, p.S, dgain, dgram);
-  sum_over_queries(b, score, dout, Dp, dvalue);
-  sum_over_queries(b, grad, query, Dp, dkey);
+  ahead.fetch(p.k, p.k_row, p.k_head, p.D);
+  const auto give = b.count == b.end - b.begin ? &sum_over_queries<false, scalar> : &sum_over_queries<true, scalar>;
+  give(b, score, dout, Dp, dvalue);
+  ahead.fetch(p.v, p.v_row, p.v_head, p.D);
+  give(b, grad, query, Dp, dkey);
   sum_over_keys(b, grad, key, Dp, dquery);
   if (p.dpos != nullptr) turn_backward(p, query, dquery, b.count, t0, h);
   turn_rows<scalar>(dquery, Dp, Dp, b.count, p.D, table, scalar(-1), scalar(p.scale), p.dq + (t0 * p.H + h) * p.D,
@@ -513,16 +540,16 @@ void backward_heads(const P& p, Workspace<scalar>& w, int64_t sequence, int64_t 
   };
   if (single) geometry(block_at<scalar>(p, begin, end, 0));
   for (int64_t h = h0; h < h1; h += together) {
+    const Ahead ahead = single ? ahead_of(p, begin, end, h, h0, h1) : Ahead{};
     pack_heads(p, w, begin, end, h, h + together, table, key, value);
-    std::fill_n(dkey, size, scalar(0));
-    std::fill_n(dvalue, size, scalar(0));
+    if (!single) std::fill_n(dkey, size, scalar(0)), std::fill_n(dvalue, size, scalar(0));
     for (int64_t first = 0; first < N; first += L) {
       const Block b = block_at<scalar>(p, begin, end, first);
       if (!single) geometry(b);
       for (int64_t i = 0; i < together; ++i) {
         const int64_t at = i * N * Dp;
         backward_block(p, w, b, h + i, table, key + at, value + at, gram, dkey + at, dvalue + at,
-                       p.dgain + (sequence * p.H + h + i) * p.S, dgram);
+                       p.dgain + (sequence * p.H + h + i) * p.S, dgram, ahead);
       }
       if (!single && dgram != nullptr) give_gram_gradient(p, b, dgram, phi, dphi, Mp);
     }
