@@ -5,6 +5,7 @@ a CUDA build and nvcc is found; ``FORCE_CUDA=0`` leaves them out, ``FORCE_CUDA=1
 """
 import os
 from glob import glob
+from shutil import which
 
 import torch
 from setuptools import setup
@@ -18,7 +19,8 @@ def with_cuda() -> bool:
     wish = os.environ.get('FORCE_CUDA', '')
     if wish not in ('', '0', '1'):
         raise SystemExit(f"FORCE_CUDA must be 0 or 1 (got '{wish}')")
-    possible = torch.version.cuda is not None and CUDA_HOME is not None
+    possible = torch.version.cuda is not None and CUDA_HOME is not None and (
+        which('nvcc', path=os.path.join(CUDA_HOME, 'bin')) is not None)  # a folder of libraries alone has none
     if wish == '1' and not possible:
         raise SystemExit(f'FORCE_CUDA=1 needs a CUDA build of torch (got {torch.__version__}) and nvcc '
                          f'(CUDA_HOME is {CUDA_HOME})')

@@ -18,3 +18,16 @@ def test_refuses_a_build_that_cannot_be(wish, message, tmp_path):
     done = subprocess.run([sys.executable, str(SETUP), '--version'], capture_output=True, text=True, cwd=SETUP.parent,
                           env={**os.environ, 'FORCE_CUDA': wish})
     assert done.returncode != 0 and message in done.stderr
+
+
+@pytest.mark.parametrize('has_nvcc', [False, True])
+def test_a_cuda_folder_without_nvcc_is_not_enough(has_nvcc, tmp_path):
+    if has_nvcc:
+        (tmp_path / 'bin').mkdir()
+        (tmp_path / 'bin' / 'nvcc').touch(0o755)
+    pretend = (f'import runpy, sys, torch, torch.utils.cpp_extension as e; torch.version.cuda = "13.0"; '
+               f'e.CUDA_HOME = {str(tmp_path)!r}; sys.argv = ["setup.py", "--version"]; '
+               f'print(runpy.run_path({str(SETUP)!r})["with_cuda"]())')
+    done = subprocess.run([sys.executable, '-c', pretend], capture_output=True, text=True, cwd=SETUP.parent,
+                          env={k: v for k, v in os.environ.items() if k != 'FORCE_CUDA'})
+    assert done.stdout.strip().endswith(str(has_nvcc)), done.stderr

@@ -57,7 +57,7 @@ template <typename scalar> const scalar* data(const Tensor& x) {
   return static_cast<const scalar*>(x.const_data_ptr());
 }
 template <typename scalar> scalar* mutable_data(const Tensor& x) {
-  return static_cast<scalar*>(const_cast<void*>(x.const_data_ptr()));
+  return static_cast<scalar*>(x.mutable_data_ptr());
 }
 
 // Contiguous, and at a multiple of 16 bytes, which a slice need not be.
