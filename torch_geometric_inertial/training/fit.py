@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,15 @@ from tqdm import tqdm
 from torch_geometric_inertial.files import write_atomically
 from torch_geometric_inertial.training.checkpoint import load_checkpoint, save_checkpoint
 from torch_geometric_inertial.training.distributed import World, join_world
-from torch_geometric_inertial.training.packed import PackedMolecules
+
+
+class TrainingSet(Protocol):
+    r"""What :func:`fit` draws batches from, such as :class:`PackedMolecules` or :class:`PackedTargets`."""
+    def __len__(self) -> int: ...
+
+    def batch(self, index: Tensor) -> Data:
+        r"""The molecules :obj:`index` [B], with :obj:`z`, :obj:`pos` and :obj:`ptr`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,7 @@ Evaluate = Callable[[nn.Module, int], dict[str, float]]
 Augment = Callable[[Data, torch.Generator], Data]
 
 
-def fit(model: nn.Module, data: PackedMolecules, folder: str | Path, config: FitConfig, *,
+def fit(model: nn.Module, data: TrainingSet, folder: str | Path, config: FitConfig, *,
         augment: Augment | None = None, evaluate: Evaluate | None = None, progress: bool = False) -> nn.Module:
     r"""Trains a model and returns the average of its weights (EMA), ready for use.
 
@@ -93,7 +101,7 @@ def fit(model: nn.Module, data: PackedMolecules, folder: str | Path, config: Fit
 
     Args:
         model (Module): :obj:`model(batch, generator)` returns named loss terms of which :obj:`total` is minimised.
-        data (PackedMolecules): The training set.
+        data (TrainingSet): The molecules.
         folder (str or Path): Gets :obj:`checkpoint-*.pt` and :obj:`log.jsonl`.
         config (FitConfig): How to train.
         augment (callable, optional): Changes a batch before the model sees it: :obj:`augment(batch, generator)`.
@@ -110,7 +118,7 @@ def fit(model: nn.Module, data: PackedMolecules, folder: str | Path, config: Fit
 
 class Fit:
     r"""The state of one training and the step that advances it; see :func:`fit`."""
-    def __init__(self, model: nn.Module, data: PackedMolecules, folder: Path, config: FitConfig, world: World,
+    def __init__(self, model: nn.Module, data: TrainingSet, folder: Path, config: FitConfig, world: World,
                  augment: Augment | None, evaluate: Evaluate | None):
         if config.batch_size % (world.size * config.accumulate) != 0:
             raise ValueError(f"'batch_size' must be a multiple of processes * accumulate = "

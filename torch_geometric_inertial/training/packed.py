@@ -11,6 +11,14 @@ from torch_geometric.data import Data
 from torch_geometric_inertial.elements import SYMBOLS
 
 
+def packed_rows(ptr: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    r"""The atoms of the molecules :obj:`index` [B] of a packed set with offsets :obj:`ptr` [M + 1], one molecule after
+    the other [T], and the offsets of what is taken [B + 1]."""
+    length = ptr[index + 1] - ptr[index]
+    taken = torch.cat([length.new_zeros(1), length.cumsum(0)])
+    return torch.repeat_interleave(ptr[index] - taken[:-1], length) + torch.arange(int(taken[-1])), taken
+
+
 class PackedMolecules:
     r"""Molecules back to back in memory.
 
@@ -81,9 +89,7 @@ class PackedMolecules:
 
     def batch(self, index: Tensor) -> Data:
         r"""The molecules :obj:`index` [B] as one packed :class:`~torch_geometric.data.Data` with :obj:`ptr`."""
-        length = self.ptr[index + 1] - self.ptr[index]
-        ptr = torch.cat([length.new_zeros(1), length.cumsum(0)])
-        row = torch.repeat_interleave(self.ptr[index] - ptr[:-1], length) + torch.arange(int(ptr[-1]))
+        row, ptr = packed_rows(self.ptr, index)
         data = Data(z=self.z[row].long(), pos=self.pos[row], ptr=ptr)
         if self.groups is not None:
             data.groups = self.groups[index]

@@ -1,0 +1,103 @@
+r"""GeoMFormer on the n-body problem: five charged particles, and where they are one time unit later.
+
+    python examples/n_body.py                              simulate the published data set (half a minute), learn for 10
+                                                           minutes, print the test error
+    python examples/n_body.py --preset n_body_paper        the paper's own model
+    python examples/n_body.py --weights outputs/n_body/model          the test error of an earlier run
+    python examples/n_body.py --max-minutes 60 --seed 1 --out runs/n_body_1      run it again to go on where it was
+                                                           stopped
+"""
+import argparse
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from torch_geometric_inertial import GeoMFormer, GeoMFormerConfig
+from torch_geometric_inertial.datasets import NBody
+from torch_geometric_inertial.training import FitConfig, KeepBest, PackedTargets, PositionLoss, fit
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--root', type=Path, default=Path('data/n_body'), help='folder of the simulated data')
+    parser.add_argument('--weights', type=Path, help='folder of a model: skip training')
+    parser.add_argument('--preset', default='n_body', choices=['n_body', 'n_body_paper'])
+    parser.add_argument('--max-minutes', type=float, default=10.0, help='time to train')
+    parser.add_argument('--num-steps', type=int, default=1_000_000, help='training steps, if they end before the time')
+    parser.add_argument('--batch-size', type=int, default=100, help='trajectories a training step')
+    parser.add_argument('--lr', type=float, default=1e-3, help='peak learning rate')
+    parser.add_argument('--evaluate-every', type=int, default=250, help='training steps between validations')
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--out', type=Path, default=Path('outputs/n_body'), help='folder of all results')
+    return parser.parse_args()
+
+
+def charge_as_type(item: Data) -> Data:
+    item.z = item.charge.long()
+    return item
+
+
+def load(root: Path, split: str) -> PackedTargets:
+    dataset = NBody(str(root), split, transform=charge_as_type)
+    return PackedTargets.from_dataset(dataset, ['z', 'pos', 'vel', 'y'], ['encounter'])
+
+
+@torch.no_grad()
+def predict(model: nn.Module, data: PackedTargets, batch_size: int = 500) -> Tensor:
+    """Positions one time unit later [T, 3]."""
+    device, parts = next(model.parameters()).device, []
+    for index in torch.arange(len(data)).split(batch_size):
+        batch = data.batch(index).to(device)
+        parts.append(model(batch.z, batch.pos, batch.batch, vel=batch.vel, validate=False)[1].cpu())
+    return torch.cat(parts)
+
+
+def errors(predicted: Tensor, data: PackedTargets) -> dict[str, float]:
+    """Mean squared errors of a coordinate, and their standard error, in trajectories with and without an encounter."""
+    each = (predicted - data.atom_columns['y']).double().square().view(len(data), -1).mean(1)
+    encounter = data.molecule_columns['encounter']
+    return dict(mse=float(each.mean()), standard_error=float(each.std() / len(each)**0.5), median=float(each.median()),
+                clean=float(each[~encounter].mean()), encounter=float(each[encounter].mean()))
+
+
+def linear_baseline(train: PackedTargets, test: PackedTargets) -> Tensor:
+    """Straight on with the time that fits the training set best."""
+    moved, vel = train.atom_columns['y'] - train.atom_columns['pos'], train.atom_columns['vel']
+    time = (moved * vel).sum() / vel.square().sum()
+    print(f'fitted time of straight motion: {float(time):.4f}')
+    return test.atom_columns['pos'] + time * test.atom_columns['vel']
+
+
+def train_model(train: PackedTargets, val: PackedTargets, args: argparse.Namespace) -> GeoMFormer:
+    """The model that did best on the validation split."""
+    torch.manual_seed(args.seed)
+    model = GeoMFormer(GeoMFormerConfig.preset(args.preset))
+    print(f'{model} learns from {len(train):,} trajectories for {args.max_minutes:g} minutes')
+    keep = KeepBest(args.out / 'model', lambda loss: {f'val_{k}': v for k, v in errors(predict(loss.model, val),
+                                                                                       val).items()}, 'val_mse',
+                    training=dict(preset=args.preset, minutes=args.max_minutes, seed=args.seed, lr=args.lr,
+                                  batch_size=args.batch_size, trajectories=len(train)))
+    config = FitConfig(num_steps=args.num_steps, max_minutes=args.max_minutes, batch_size=args.batch_size, lr=args.lr,
+                       evaluate_every=args.evaluate_every, seed=args.seed)
+    last = fit(PositionLoss(model), train, args.out / 'training', config, evaluate=keep, progress=True)
+    keep(last, -1)  # the end of the training
+    return GeoMFormer.from_pretrained(args.out / 'model')
+
+
+def main() -> None:
+    args = parse_arguments()
+    train, val, test = (load(args.root, split) for split in ('train', 'val', 'test'))
+    model = train_model(train, val, args) if args.weights is None else GeoMFormer.from_pretrained(args.weights)
+    rows = {'straight on': errors(linear_baseline(train, test), test), 'GeoMFormer': errors(predict(model, test), test)}
+    encounters = test.molecule_columns['encounter'].sum()
+    print(f'test MSE of {len(test):,} trajectories, {int(encounters):,} of them with a close encounter')
+    print(f'{"":12} {"all":>9} {"± s.e.":>9} {"clean":>9} {"encounter":>10} {"median":>10}')
+    for name, row in rows.items():
+        print(f'{name:12} {row["mse"]:9.5f} {row["standard_error"]:9.5f} {row["clean"]:9.5f} {row["encounter"]:10.5f} '
+              f'{row["median"]:10.6f}')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,111 @@
+r"""Energies and forces of a molecule, learned from 950 frames of its revised MD17 trajectory.
+
+    python examples/rmd17_forces.py                              ethanol (2 MB, downloaded), GeoMFormer, 30 minutes
+    python examples/rmd17_forces.py --name aspirin --model painn --max-minutes 60 --out runs/aspirin_painn
+    python examples/rmd17_forces.py --weights outputs/rmd17/model          the test errors of an earlier run
+
+The official training frames are split into 950 for training and 50 to choose the weights by; errors are on the official
+test frames. Run it again to go on where it was stopped; the learning curve stands in OUT/training/log.jsonl.
+"""
+import argparse
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from torch_geometric_inertial import GeoMFormer, GeoMFormerConfig, PaiNN, TorchMDNet
+from torch_geometric_inertial.datasets import RevisedMD17
+from torch_geometric_inertial.models.atom_predictor import AtomPredictor
+from torch_geometric_inertial.training import EnergyForceLoss, FitConfig, KeepBest, PackedTargets, fit
+
+MEV = 43.364  #: In a kcal/mol.
+MODELS = ('geomformer', 'painn', 'torchmd_net')
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--root', type=Path, default=Path('data/rmd17'), help='folder of the data')
+    parser.add_argument('--name', default='ethanol', help='molecule')
+    parser.add_argument('--split', type=int, default=1, help='official split, 1 to 5')
+    parser.add_argument('--model', default='geomformer', choices=MODELS)
+    parser.add_argument('--forces', default='conservative', choices=['conservative', 'direct'])
+    parser.add_argument('--weights', type=Path, help='folder of a model: skip training')
+    parser.add_argument('--channels', type=int, help="width; the model's default if left out")
+    parser.add_argument('--num-layers', type=int, help="layers; the model's default if left out")
+    parser.add_argument('--max-minutes', type=float, default=30.0, help='time to train')
+    parser.add_argument('--num-steps', type=int, default=1_000_000, help='training steps, if they end before the time')
+    parser.add_argument('--batch-size', type=int, default=8, help='frames a training step')
+    parser.add_argument('--lr', type=float, default=1e-3, help='peak learning rate')
+    parser.add_argument('--energy-weight', type=float, default=0.2, help='share of the energy in the loss')
+    parser.add_argument('--evaluate-every', type=int, default=500, help='training steps between validations')
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--out', type=Path, default=Path('outputs/rmd17'), help='folder of all results')
+    return parser.parse_args()
+
+
+def load(args: argparse.Namespace) -> tuple[PackedTargets, PackedTargets, PackedTargets]:
+    """Frames to train on, to choose the weights by, and for test."""
+    official, test = (PackedTargets.from_dataset(RevisedMD17(str(args.root), args.name, train=train, split=args.split),
+                                                 ['z', 'pos', 'force'], ['energy']) for train in (True, False))
+    order = torch.randperm(len(official), generator=torch.Generator().manual_seed(0))
+    return official.subset(order[:950]), official.subset(order[950:]), test
+
+
+def new_model(elements: tuple[int, ...], args: argparse.Namespace) -> AtomPredictor:
+    torch.manual_seed(args.seed)
+    size = {name: getattr(args, name) for name in ('channels', 'num_layers') if getattr(args, name) is not None}
+    fields = dict(elements=elements, vector_head=args.forces, **size)
+    if args.model == 'geomformer':
+        return GeoMFormer(GeoMFormerConfig.preset('rmd17', **fields))
+    return (PaiNN if args.model == 'painn' else TorchMDNet)(**fields)
+
+
+@torch.no_grad()
+def errors(model: nn.Module, data: PackedTargets, batch_size: int = 100) -> dict[str, float]:
+    """Mean absolute errors of energies (kcal/mol) and of the components of forces (kcal/mol/Å)."""
+    device, energies, forces = next(model.parameters()).device, [], []
+    for index in torch.arange(len(data)).split(batch_size):
+        batch = data.batch(index).to(device)
+        energy, force = model(batch.z, batch.pos, batch.batch, validate=False)
+        energies.append((energy - batch.energy).abs().cpu())
+        forces.append((force - batch.force).abs().cpu())
+    return dict(energy_mae=float(torch.cat(energies).mean()), force_mae=float(torch.cat(forces).mean()))
+
+
+def constant_errors(train: PackedTargets, test: PackedTargets) -> dict[str, float]:
+    """Those of the mean training energy and no forces."""
+    energy = test.molecule_columns['energy'] - train.molecule_columns['energy'].mean()
+    return dict(energy_mae=float(energy.abs().mean()), force_mae=float(test.atom_columns['force'].abs().mean()))
+
+
+def train_model(train: PackedTargets, val: PackedTargets, args: argparse.Namespace) -> AtomPredictor:
+    """The model that did best on the validation frames."""
+    model = new_model(tuple(train.atom_columns['z'].unique().tolist()), args)
+    loss = EnergyForceLoss(model, train, args.energy_weight, 1 - args.energy_weight)
+    print(f'{model} learns from {len(train)} frames of {args.name} for {args.max_minutes:g} minutes')
+    keep = KeepBest(args.out / 'model', lambda loss: {f'val_{k}': v for k, v in errors(loss.model, val).items()},
+                    'val_force_mae', energy_unit='kcal/mol',
+                    training=dict(data=f'rMD17 {args.name}, split {args.split}', minutes=args.max_minutes,
+                                  seed=args.seed, lr=args.lr, batch_size=args.batch_size, frames=len(train)))
+    config = FitConfig(num_steps=args.num_steps, max_minutes=args.max_minutes, batch_size=args.batch_size, lr=args.lr,
+                       warmup_steps=500, max_norm=10.0, evaluate_every=args.evaluate_every, seed=args.seed)
+    last = fit(loss, train, args.out / 'training', config, evaluate=keep, progress=True)
+    keep(last, -1)  # the end of the training
+    return type(model).from_pretrained(args.out / 'model')
+
+
+def main() -> None:
+    args = parse_arguments()
+    train, val, test = load(args)
+    model = train_model(train, val, args) if args.weights is None else AtomPredictor.from_pretrained(args.weights)
+    rows = {'mean of training': constant_errors(train, test), type(model).__name__: errors(model, test)}
+    print(f'mean absolute errors on {len(test):,} test frames of {args.name}')
+    print(f'{"":18} {"energy":>16} {"force":>16} {"energy":>10} {"force":>10}')
+    print(f'{"":18} {"kcal/mol":>16} {"kcal/mol/Å":>16} {"meV":>10} {"meV/Å":>10}')
+    for name, row in rows.items():
+        e, f = row['energy_mae'], row['force_mae']
+        print(f'{name:18} {e:16.4f} {f:16.4f} {MEV * e:10.2f} {MEV * f:10.2f}')
+
+
+if __name__ == '__main__':
+    main()
