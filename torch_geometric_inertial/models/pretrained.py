@@ -60,7 +60,7 @@ class Pretrained:
             ValueError: If there is no such model, it is of another class, or its weights are damaged, incomplete, of
                 other shapes, or a pickle.
         """
-        folder = _locate(name_or_folder)
+        folder = locate(name_or_folder)
         try:
             facts = json.loads((folder / CONFIG_FILE).read_text())
         except (OSError, ValueError) as error:
@@ -109,7 +109,12 @@ def _family(cls: type[Model]) -> Iterator[type[Model]]:
         yield from _family(child)
 
 
-def _locate(name_or_folder: str | Path) -> Path:
+def locate(name_or_folder: str | Path) -> Path:
+    r"""The folder of a model: one here, one that comes with the package, or one fetched from the hub.
+
+    Raises:
+        ValueError: If there is none.
+    """
     folder = Path(name_or_folder)
     if folder.is_dir():
         return folder

@@ -1,0 +1,153 @@
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip('ase')
+from ase import Atoms, units
+from ase.build import molecule
+from ase.md.verlet import VelocityVerlet
+
+from torch_geometric_inertial import GeoMFormer, PaiNN, TorchMDNet
+from torch_geometric_inertial.calculators import GeoMFormerCalculator
+
+ELEMENTS = (1, 6, 8)
+
+
+def model(seed=0, kind=GeoMFormer, **changes):
+    torch.manual_seed(seed)
+    size = dict(channels=16, num_layers=2, num_kernels=8) | (dict() if kind is PaiNN else dict(heads=2))
+    out = kind(**dict(elements=ELEMENTS, vector_head='conservative', **size) | changes)
+    out.reference.copy_(torch.tensor([[-0.6], [-1027.1], [-2041.3]]))
+    return out
+
+
+def shaken(name, seed=0):
+    atoms = molecule(name)
+    atoms.rattle(0.05, seed=seed)
+    return atoms
+
+
+@pytest.mark.parametrize('kind', [GeoMFormer, PaiNN, TorchMDNet])
+def test_forces_are_the_gradient_of_the_energy(kind):
+    atoms, step = shaken('CH3CH2OH'), 1e-4
+    atoms.calc = GeoMFormerCalculator(model(kind=kind), 'kcal/mol', dtype=torch.float64)
+    forces, expected = atoms.get_forces(), np.zeros((len(atoms), 3))
+    for i, axis in np.ndindex(len(atoms), 3):
+        energies = []
+        for shift in (step, -step):
+            moved = atoms.copy()
+            moved.positions[i, axis] += shift
+            energies.append(atoms.calc.predict([moved])[0]['energy'])
+        expected[i, axis] = -(energies[0] - energies[1]) / (2 * step)
+    np.testing.assert_allclose(forces, expected, atol=1e-6 * np.abs(forces).max())
+    np.testing.assert_allclose(forces.sum(axis=0), 0, atol=1e-10)
+
+
+@pytest.mark.parametrize('unit, factor', [('eV', 1.0), ('kcal/mol', 0.0433641), ('kJ/mol', 0.01036427),
+                                          ('Hartree', 27.211386)])
+def test_units(unit, factor):
+    net, atoms = model(), shaken('H2O')
+    energy, force = net.double().eval()(torch.tensor(atoms.numbers), torch.from_numpy(atoms.positions))
+    atoms.calc = GeoMFormerCalculator(net, unit, dtype=torch.float64)
+    assert atoms.get_potential_energy() == pytest.approx(factor * float(energy.detach()), rel=1e-6)
+    assert atoms.get_potential_energy(force_consistent=True) == atoms.get_potential_energy()
+    np.testing.assert_allclose(atoms.get_forces(), factor * force.detach().numpy(), rtol=1e-6, atol=1e-9)
+
+
+def test_together_is_one_by_one():
+    names = ['CH3CH2OH', 'H2O', 'C', 'C6H6', 'H2O']
+    molecules = [shaken(name, seed) for seed, name in enumerate(names)]
+    calc = GeoMFormerCalculator([model(0), model(1)], 'eV', dtype=torch.float64)
+    for atoms, together in zip(molecules, calc.predict(molecules), strict=True):
+        single, = calc.predict([atoms])
+        assert single.keys() == together.keys() == {'energy', 'free_energy', 'forces', 'energy_std', 'forces_std'}
+        for name in single:
+            np.testing.assert_allclose(together[name], single[name], rtol=1e-9, atol=1e-9)
+    assert calc.predict([]) == []
+
+
+def test_several_models_give_mean_and_standard_deviation():
+    atoms, models = shaken('CH3CH2OH'), [model(seed) for seed in range(3)]
+    each = [GeoMFormerCalculator(m, 'eV', dtype=torch.float64).predict([atoms])[0] for m in models]
+    atoms.calc = GeoMFormerCalculator(models, 'eV', dtype=torch.float64)
+    assert atoms.get_potential_energy() == pytest.approx(np.mean([r['energy'] for r in each]))
+    assert atoms.calc.results['energy_std'] == pytest.approx(np.std([r['energy'] for r in each], ddof=1), rel=1e-6)
+    np.testing.assert_allclose(atoms.get_forces(), np.mean([r['forces'] for r in each], axis=0), atol=1e-9)
+    np.testing.assert_allclose(atoms.calc.results['forces_std'], np.std([r['forces'] for r in each], axis=0, ddof=1),
+                               atol=1e-9)
+
+
+def test_dynamics_keeps_its_energy():
+    atoms, net = shaken('H2O'), model()
+    net.scale.fill_(30.0)  # so that random weights exert forces
+    atoms.calc = GeoMFormerCalculator(net, 'eV', dtype=torch.float64)
+    kinetic, total = [], []
+
+    def observe():
+        kinetic.append(atoms.get_kinetic_energy())
+        total.append(atoms.get_total_energy())
+    dynamics = VelocityVerlet(atoms, timestep=0.2 * units.fs)
+    dynamics.attach(observe)
+    dynamics.run(100)
+    assert len(total) == 101 and np.ptp(kinetic) > 1e-3  # it moves
+    assert np.ptp(total) < 0.02 * np.ptp(kinetic)
+
+
+def test_total_energies_keep_their_digits():
+    net, atoms = model(), shaken('CH3CH2OH')
+    net.reference.mul_(1e3)
+    exact, = GeoMFormerCalculator(net, 'eV', dtype=torch.float64).predict([atoms])
+    single, = GeoMFormerCalculator(net, 'eV').predict([atoms])
+    assert single['energy'] == pytest.approx(exact['energy'], abs=1e-3)  # of 4e6 eV; float32 has steps of 0.25
+    atoms.translate([1e4, -1e4, 1e4])
+    assert GeoMFormerCalculator(net, 'eV').predict([atoms])[0]['energy'] == pytest.approx(single['energy'], abs=1e-3)
+
+
+def test_it_works_on_a_copy():
+    net = model().train()
+    GeoMFormerCalculator(net, 'eV', dtype=torch.float64)
+    assert net.training and all(p.dtype == torch.float32 and p.requires_grad for p in net.parameters())
+
+
+def test_from_folders(tmp_path):
+    atoms = shaken('H2O')
+    for seed in range(2):
+        model(seed).save_pretrained(tmp_path / str(seed), energy_unit='kcal/mol')
+    ours = GeoMFormerCalculator.from_pretrained(tmp_path / '0', tmp_path / '1').predict([atoms])[0]
+    expected = GeoMFormerCalculator([model(0), model(1)], 'kcal/mol').predict([atoms])[0]
+    assert ours['energy'] == expected['energy'] and ours['energy_std'] == expected['energy_std']
+
+    model().save_pretrained(tmp_path / 'silent')
+    with pytest.raises(ValueError, match=r"'energy_unit' must be given where .* \(got \['None'\]\)"):
+        GeoMFormerCalculator.from_pretrained(tmp_path / 'silent')
+    with pytest.raises(ValueError, match=r"'energy_unit' must be given where .* \(got \['None', 'kcal/mol'\]\)"):
+        GeoMFormerCalculator.from_pretrained(tmp_path / '0', tmp_path / 'silent')
+    assert GeoMFormerCalculator.from_pretrained(tmp_path / 'silent', energy_unit='eV').unit == 1.0
+
+
+@pytest.mark.parametrize('atoms, message', [
+    (Atoms(), 'molecule 1 has no atoms'),
+    (Atoms('OH2', [[0, 0, 0], [1, 0, 0], [0, 1, 0]], cell=[9, 9, 9], pbc=[True, False, True]),
+     r"periodic systems are not supported \(molecule 1 has pbc=\[True, False, True\]\)"),
+    (Atoms('NaCl', [[0, 0, 0], [2, 0, 0]]),
+     r"molecule 1 has elements that the model was not trained on: Cl, Na \(it knows the atomic numbers \[1, 6, 8\]\)"),
+], ids=range(3))
+def test_molecules_that_are_refused(atoms, message):
+    with pytest.raises(ValueError, match=message):
+        GeoMFormerCalculator(model(), 'eV').predict([molecule('H2O'), atoms])
+
+
+@pytest.mark.parametrize('models, kwargs, message', [
+    ([], {}, r"'model' must be a predictor or several \(got none\)"),
+    ([dict(vector_head='none')], {}, r"'model' must give one energy, a 'sum', and forces, .* 'sum' and 'none'\)"),
+    ([dict(vector_head='direct', velocity='merged')], {},
+     r"'model' must not read velocities \(got velocity='merged'\)"),
+    ([{}, dict(elements=(1, 6))], {}, r"all models must know the same elements \(got \[1, 6, 8\] and \[1, 6\]\)"),
+    ([{}], dict(energy_unit='Ry'), r"'energy_unit' must be one of eV, kcal/mol, kJ/mol, Hartree \(got 'Ry'\)"),
+    ([{}], dict(dtype=torch.float16), r"'dtype' must be torch.float32 or torch.float64 \(got torch.float16\)"),
+], ids=range(6))
+def test_models_that_are_refused(models, kwargs, message):
+    nets = [GeoMFormer(**dict(elements=ELEMENTS, channels=8, heads=2, num_layers=1, num_kernels=4,
+                              vector_head='conservative') | changes) for changes in models]
+    with pytest.raises(ValueError, match=message):
+        GeoMFormerCalculator(nets, **dict(energy_unit='eV') | kwargs)

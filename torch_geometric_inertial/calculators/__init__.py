@@ -1,0 +1,3 @@
+from .ase import GeoMFormerCalculator
+
+__all__ = ['GeoMFormerCalculator']
