@@ -13,13 +13,13 @@ from pathlib import Path
 
 import torch
 from torch_geometric.data import Data
+from torch_geometric.transforms import Compose
 
-from torch_geometric_inertial import models
-from torch_geometric_inertial.chem import from_mol, read_pdb, read_sdf, read_xyz, to_mol, write_sdf, write_xyz
+from torch_geometric_inertial import CanonicalOrder, InertialFrame, models
+from torch_geometric_inertial.chem import from_mol, read_xyz, to_mol, write_sdf, write_xyz
+from torch_geometric_inertial.cli.files import read_molecules
 from torch_geometric_inertial.datasets import QM9Sample
 from torch_geometric_inertial.metrics import hydrogen_report
-
-READERS = {'.sdf': read_sdf, '.mol': read_sdf, '.xyz': read_xyz, '.pdb': read_pdb}
 
 
 def by_rdkit(truth: list[Data]) -> list[Data | None]:
@@ -61,17 +61,19 @@ def main() -> None:
     parser.add_argument('--out', type=Path, default=Path('outputs/hydrogens.sdf'))
     args = parser.parse_args()
     model = getattr(models, args.model).from_pretrained(args.weights)
+    canonical = Compose([InertialFrame(), CanonicalOrder(order='heavy_first')])
     if args.file is not None:
-        read = READERS[args.file.suffix.lower()](args.file, on_error='skip')
+        read = read_molecules(args.file)
         heavy = [Data(z=data.z, pos=data.pos) for data in read]
-        count = write_sdf(model.add_hydrogens(heavy, seed=args.seed, progress=True), args.out, on_error='skip')
+        placed = model.add_hydrogens(heavy, seed=args.seed, canonical=canonical, progress=True)
+        count = write_sdf(placed, args.out, on_error='skip')
         print(f'wrote {count} molecules to {args.out}')
         return
     sample = [data for data in QM9Sample()[9500:] if int((data.z > 1).sum()) > 0][:args.num_molecules]
     truth = [data for data in sample if set(data.z.tolist()) <= set(model.elements)]
     heavy = [Data(z=data.z[data.z > 1], pos=data.pos[data.z > 1]) for data in truth]
     with torch.no_grad():
-        placed = model.add_hydrogens(heavy, seed=args.seed, progress=True)
+        placed = model.add_hydrogens(heavy, seed=args.seed, canonical=canonical, progress=True)
     write_sdf(placed, args.out, on_error='skip')
     print(f'{"model":12}{hydrogen_report(placed, truth)}')
     print(f'{"RDKit":12}{hydrogen_report(by_rdkit(truth), truth)}   (told the bonds)')

@@ -3,6 +3,7 @@ r"""Molecules: their bonds, their files, their pictures, and the way to RDKit an
 The only place that imports RDKit, and only where a function needs it.
 """
 from torch_geometric_inertial.chem.bond_tables import Bonds, table_bonds
+from torch_geometric_inertial.chem.cut import cut_bond
 from torch_geometric_inertial.chem.draw import draw_grid
 from torch_geometric_inertial.chem.jsonl import read_jsonl, write_jsonl
 from torch_geometric_inertial.chem.mol import from_mol, to_mol
@@ -12,6 +13,7 @@ from torch_geometric_inertial.chem.xyz import read_xyz, write_xyz
 
 __all__ = [
     'Bonds',
+    'cut_bond',
     'draw_grid',
     'from_mol',
     'read_jsonl',

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from torch_geometric.transforms import Compose
+
 from torch_geometric_inertial.cli.files import read_molecules, write_molecules
 from torch_geometric_inertial.models import AtomAutoregressor
+from torch_geometric_inertial.transforms import CanonicalOrder, InertialFrame
 
 
 def hydrogens(
@@ -30,7 +33,8 @@ def hydrogens(
     """
     model = AtomAutoregressor.from_pretrained(weights, device=device)
     heavy = read_molecules(file)
+    canonical = Compose([InertialFrame(), CanonicalOrder(order='heavy_first')])
     written = model.add_hydrogens(heavy, seed=seed, temperature=temperature, num_steps=num_steps,
-                                  batch_size=batch_size)
+                                  batch_size=batch_size, canonical=canonical)
     added = sum(data.z.numel() for data in written) - sum(data.z.numel() for data in heavy)
     print(f'wrote {write_molecules(written, out)} molecules with {added} new hydrogens to {out}')

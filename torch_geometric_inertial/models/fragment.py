@@ -1,7 +1,7 @@
 r"""Atoms that a molecule must contain, and the poses and orders in which a model may have met them."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -27,6 +27,7 @@ class Fragment:
             :obj:`'between'` (each near the atom that it is bonded to), or :obj:`'anywhere'`.
         num_poses (int): Poses and orders that are drawn, of which the likelihood chooses one.
         whole (bool): Whether only hydrogens are missing, so that the frame of the fragment is near the molecule's.
+        ordered (bool): Whether the atoms are given in the model's order, so that no other is tried.
     """
     z: Tensor
     types: Tensor
@@ -34,6 +35,7 @@ class Fragment:
     hydrogens: str
     num_poses: int
     whole: bool
+    ordered: bool = False
 
     @property
     def num_prefix(self) -> int:
@@ -46,6 +48,10 @@ class Fragment:
             return self.z.numel()
         heavy = int((self.z > 1).sum())
         return heavy if heavy > 0 else self.z.numel()
+
+    def reorder(self, perm: Tensor) -> Fragment:
+        r"""The fragment with its atoms in the order [F] that they shall have."""
+        return replace(self, z=self.z[perm], types=self.types[perm], pos=self.pos[perm], ordered=True)
 
 
 class Poses(NamedTuple):
@@ -79,15 +85,17 @@ def propose_poses(fragment: Fragment, generator: torch.Generator) -> Poses:
 
     Half of the orders are the one in which the atoms are given, the others walks through the bonds from a random
     root, depth first (a hydrogen if there is one where hydrogens stand between, as in SMILES); where hydrogens come
-    last, they are put there. The poses of a nearly whole molecule are its
-    inertial frames, each sign choice as likely as another, turned and shifted a little; of those of a part half are
+    last, they are put there. An :obj:`ordered` fragment has the given one alone. The poses of a nearly
+    whole molecule are its inertial frames, each sign choice as likely as another, turned and shifted a little; of
+    those of a part half are
     like that and half uniformly random, with the centre drawn from N(0, 1 Å²) around the origin.
     """
     num, pos = fragment.num_poses, fragment.pos
     bonds = _neighbours(fragment.z, pos)
     perm = []
     for k in range(num):
-        given = torch.arange(pos.size(0)) if k % 2 == 0 else _walk(fragment.z, bonds, fragment.hydrogens, generator)
+        as_given = fragment.ordered or k % 2 == 0
+        given = torch.arange(pos.size(0)) if as_given else _walk(fragment.z, bonds, fragment.hydrogens, generator)
         perm.append(_hydrogens_last(fragment.z, given, bonds) if fragment.hydrogens == 'last' else given)
     near = torch.rand(num, generator=generator) < (1.0 if fragment.whole else 0.5)
     axes = inertial_frames(pos, fragment.z, torch.tensor([0, pos.size(0)])).axes[0]
