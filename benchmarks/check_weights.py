@@ -1,6 +1,9 @@
 r"""Judges the molecules that a model writes by the EDM rules, beside real QM9 and the published figures.
 
     python benchmarks/check_weights.py --weights qm9 --num-samples 10000
+
+Hydrogens and completion are judged by benchmarks/check_hydrogens.py and check_completion.py, likelihoods by
+examples/likelihood.py.
 """
 import argparse
 import platform
@@ -10,8 +13,8 @@ from pathlib import Path
 import torch
 from torch_geometric.datasets import QM9
 
-from torch_geometric_inertial import InertialAR
-from torch_geometric_inertial.datasets import QM9Sample, qm9_split
+from torch_geometric_inertial import AtomAutoregressor
+from torch_geometric_inertial.datasets import QM9Sample, gdb_ids, qm9_split
 from torch_geometric_inertial.metrics import comparison, evaluate, frame_drift, reference_smiles
 from torch_geometric_inertial.nn.diffusion_head import NUM_STEPS
 
@@ -31,7 +34,7 @@ def main() -> None:
                         'against the embedded 10,000 molecules if left out')
     args = parser.parse_args()
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    model = InertialAR.from_pretrained(args.weights, device=device)
+    model = AtomAutoregressor.from_pretrained(args.weights, device=device)
     start = time.monotonic()
     molecules = model.generate(args.num_samples, num_steps=args.num_steps, temperature=args.temperature,
                                seed=args.seed, progress=True)
@@ -39,13 +42,15 @@ def main() -> None:
     known = list(QM9Sample())
     if args.root is not None:
         dataset = QM9(str(args.root))
-        known = list(dataset[qm9_split(dataset.idx + 1, 'train')])
+        known = list(dataset[qm9_split(gdb_ids(dataset.name), 'train')])
     report = evaluate(molecules, reference=reference_smiles(known))
     drift = frame_drift(molecules)
     drift = drift[drift.isfinite()]
     print(f'{model}: {args.num_samples} molecules, seed {args.seed}, {args.num_steps} evaluations an atom, temperature '
           f'{args.temperature:g}, {seconds:.0f} s on {platform.machine()} {device}, {torch.get_num_threads()} threads, '
           f'torch {torch.__version__}')
+    print(f"{args.num_samples / seconds:.2f} molecules/s (wall clock), {sum(p.numel() for p in model.parameters()):,} "
+          f"parameters, order '{model.config.order}', elements {model.elements}")
     print(report)
     print(comparison({'generated': report, 'QM9': evaluate(known)}))
     print(PUBLISHED)

@@ -16,7 +16,7 @@ from torch_geometric.transforms import Compose
 from torch_geometric_inertial import AtomAutoregressor, CanonicalOrder, InertialFrame
 from torch_geometric_inertial.chem import read_sdf
 from torch_geometric_inertial.chem.order import ORDERS
-from torch_geometric_inertial.datasets import QM9Sample, qm9_split
+from torch_geometric_inertial.datasets import QM9Sample, gdb_ids, qm9_split
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -38,7 +38,7 @@ def load_molecules(args: argparse.Namespace, elements: tuple[int, ...]) -> list[
         dataset = read_sdf(args.file)
     elif args.root is not None:
         dataset = QM9(str(args.root))
-        dataset = dataset[qm9_split(dataset.idx + 1, 'test').nonzero().flatten()]
+        dataset = dataset[qm9_split(gdb_ids(dataset.name), 'test').nonzero().flatten()]
     else:
         dataset = QM9Sample()
         print('molecules of the embedded sample: the bundled weights have been trained on them')

@@ -26,6 +26,7 @@ def test_generate_in_shards_is_generate_at_once(weights, tmp_path):
     assert len(written) == 5
     for a, b in zip(read_jsonl(whole), written, strict=True):
         assert a.z.tolist() == b.z.tolist()
+        torch.testing.assert_close(a.pos, b.pos, atol=1e-3, rtol=0)
 
 
 def test_generate_with_groups_writes_xyz(weights, tmp_path, capsys):

@@ -286,13 +286,15 @@ def test_a_model_that_has_seen_four_molecules_puts_their_hydrogens_back(make_mod
         given_atoms.append(Data(z=data.z[data.z > 1], pos=pos[data.z > 1]))
         truth.append(pos)
     right, off = 0, []
-    for seed in range(3):
-        for molecule, data, pos in zip(model.add_hydrogens(given_atoms, seed=seed, num_steps=12), molecules, truth,
-                                       strict=True):
+    for seed in range(8):
+        for molecule, data, pos in zip(model.add_hydrogens(given_atoms, seed=seed), molecules, truth, strict=True):
             if molecule.num_nodes == data.num_nodes:
                 right += 1
-                off += torch.cdist(pos, molecule.pos).min(dim=1).values.tolist()
-    assert right >= 9
+                # by their distances to the heavy atoms, which in 2-butyne leave a turn about the axis open
+                heavy = pos[data.z > 1]
+                expected, found = torch.cdist(pos[data.z == 1], heavy), torch.cdist(molecule.pos[molecule.z == 1], heavy)
+                off += torch.cdist(expected, found).min(dim=1).values.tolist()
+    assert right >= 22  # of 32
     assert torch.tensor(off).median() < 0.1
 
 
