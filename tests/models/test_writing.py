@@ -292,7 +292,8 @@ def test_a_model_that_has_seen_four_molecules_puts_their_hydrogens_back(make_mod
                 right += 1
                 # by their distances to the heavy atoms, which in 2-butyne leave a turn about the axis open
                 heavy = pos[data.z > 1]
-                expected, found = torch.cdist(pos[data.z == 1], heavy), torch.cdist(molecule.pos[molecule.z == 1], heavy)
+                expected = torch.cdist(pos[data.z == 1], heavy)
+                found = torch.cdist(molecule.pos[molecule.z == 1], heavy)
                 off += torch.cdist(expected, found).min(dim=1).values.tolist()
     assert right >= 22  # of 32
     assert torch.tensor(off).median() < 0.1
