@@ -9,20 +9,21 @@ from torch_geometric.transforms import Compose
 import torch_geometric_inertial
 from torch_geometric_inertial import CanonicalOrder, InertialAR, InertialFrame
 from torch_geometric_inertial.datasets import QM9Sample
-from torch_geometric_inertial.metrics import stability
+from torch_geometric_inertial.metrics import hydrogen_report, stability
 from torch_geometric_inertial.training import PackedMolecules
 
-FOLDER = Path(torch_geometric_inertial.__file__).parent / 'weights' / 'qm9'
+WEIGHTS = Path(torch_geometric_inertial.__file__).parent / 'weights'
 
 
-@pytest.fixture(scope='module')
-def model() -> InertialAR:
-    return InertialAR.from_pretrained('qm9')
+@pytest.fixture(scope='module', params=['qm9', 'qm9-heavy-first'])
+def model(request) -> InertialAR:
+    return InertialAR.from_pretrained(request.param)
 
 
-def test_they_are_small_and_have_a_card():
-    assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 20e6
-    card = (FOLDER / 'README.md').read_text()
+@pytest.mark.parametrize('folder', sorted(WEIGHTS.iterdir()), ids=lambda folder: folder.name)
+def test_they_are_small_and_have_a_card(folder):
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 20e6
+    card = (folder / 'README.md').read_text()
     assert 'QM9' in card and 'CC0' in card and 'check_weights.py' in card
 
 
@@ -35,7 +36,7 @@ def test_they_write_molecules_that_are_mostly_stable(model):
 
 def test_elements_of_real_molecules_are_likelier_than_those_of_shuffled_ones(model):
     pytest.importorskip('rdkit')
-    canonical = Compose([InertialFrame(), CanonicalOrder()])
+    canonical = Compose([InertialFrame(), CanonicalOrder(order=model.config.order)])
     real = [canonical(data) for data in QM9Sample()[:50]]
     shuffled = []
     for i, data in enumerate(real):
@@ -45,3 +46,12 @@ def test_elements_of_real_molecules_are_likelier_than_those_of_shuffled_ones(mod
         a, b = (float(model(PackedMolecules.from_dataset(molecules).batch(torch.arange(50))).type)
                 for molecules in (real, shuffled))
     assert a < 0.5 * b
+
+
+def test_hydrogens_find_their_places():
+    model = InertialAR.from_pretrained('qm9-heavy-first')
+    canonical = Compose([InertialFrame(), CanonicalOrder(order='heavy_first')])
+    truth = [data for data in QM9Sample()[2000:2040] if int((data.z > 1).sum()) > 0]
+    heavy = [Data(z=data.z[data.z > 1], pos=data.pos[data.z > 1]) for data in truth]
+    report = hydrogen_report(model.add_hydrogens(heavy, temperature=0, canonical=canonical), truth)
+    assert report.right_count > 0.7 and report.below[-1] > 0.6
