@@ -1,7 +1,7 @@
 r"""Hydrogens for molecules that lack them, and how well they are placed.
 
-    python examples/hydrogens.py --weights FOLDER molecules.sdf     SDF, XYZ or PDB: writes them with all hydrogens
-    python examples/hydrogens.py --weights FOLDER                   takes those of real QM9 molecules away and compares
+    python examples/hydrogens.py molecules.sdf     SDF, XYZ or PDB: writes them with all hydrogens
+    python examples/hydrogens.py                   takes those of real QM9 molecules away and compares
 
 The weights must be of a model that writes hydrogens last (order='heavy_first').
 """
@@ -55,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('file', type=Path, nargs='?', help='SDF, XYZ or PDB; real QM9 molecules if left out')
     parser.add_argument('--model', default='InertialAR', help='InertialAR or Quetzal')
-    parser.add_argument('--weights', required=True, help='bundled name or folder')
+    parser.add_argument('--weights', default='qm9-heavy-first', help='bundled name or folder')
     parser.add_argument('--num-molecules', type=int, default=200, help='real molecules to compare on')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--out', type=Path, default=Path('outputs/hydrogens.sdf'))

@@ -35,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--scaffold', type=Path, help='SDF, XYZ or PDB file; three rings if left out')
     parser.add_argument('--model', default='InertialAR', help='InertialAR or Quetzal')
-    parser.add_argument('--weights', default='qm9', help='bundled name or folder')
+    parser.add_argument('--weights', default='qm9-heavy-first', help='bundled name or folder')
     parser.add_argument('--num-samples', type=int, default=32, help='molecules a scaffold')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--out', type=Path, default=Path('outputs/scaffold'), help='folder of all results')

@@ -9,7 +9,7 @@ from torch_geometric_inertial.models import AtomAutoregressor
 def complete(
     file: Path,
     num_samples: int = 16,
-    weights: str = 'qm9',
+    weights: str = 'qm9-heavy-first',
     out: Path = Path('completed.sdf'),
     seed: int = 0,
     temperature: float = 1.0,

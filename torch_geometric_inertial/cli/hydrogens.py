@@ -11,7 +11,7 @@ from torch_geometric_inertial.transforms import CanonicalOrder, InertialFrame
 
 def hydrogens(
     file: Path,
-    weights: str = 'qm9',
+    weights: str = 'qm9-heavy-first',
     out: Path = Path('hydrogens.sdf'),
     seed: int = 0,
     temperature: float = 1.0,
