@@ -36,7 +36,8 @@ def test_it_turns_with_its_input(kind, rank, seed, mirror):
 def test_it_whitens(seed, scale):
     layer = EquivariantLayerNorm(64, eps_rel=1e-9, eps_abs=1e-12).double()
     g = torch.Generator().manual_seed(seed)
-    stretched = torch.randn(2, 3, 3, generator=g, dtype=torch.float64) + torch.eye(3)
+    drawn = torch.randn(2, 3, 3, generator=g, dtype=torch.float64)
+    stretched = drawn / torch.linalg.matrix_norm(drawn, ord=2, keepdim=True) + 1.5 * torch.eye(3)  # within 0.5 … 2.5
     x = layer(scale * stretched @ torch.randn(2, 3, 64, generator=g, dtype=torch.float64) + 7 * scale)
     torch.testing.assert_close(x @ x.mT / 64, torch.eye(3, dtype=x.dtype).expand(2, 3, 3), atol=1e-3, rtol=0)
     assert x.mean(-1).abs().max() < 1e-9
