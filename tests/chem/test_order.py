@@ -9,6 +9,7 @@ pytest.importorskip('rdkit')
 
 from torch_geometric_inertial.chem.bonds import distance_bonds
 from torch_geometric_inertial.chem.order import ORDERS, canonical_order
+from torch_geometric_inertial.datasets import QM9Sample
 from torch_geometric_inertial.frames import inertial_frames, to_frame
 from torch_geometric_inertial.testing import degenerate_molecules, random_motion
 
@@ -105,6 +106,17 @@ def test_heavy_first_groups_hydrogens_by_parent():
     z, _, edges = ordered(molecule.z, molecule.pos, bonds, 'heavy_first')
     assert z.tolist() == [6, 8, 6, 1, 1, 1, 1, 1, 1]
     assert sorted(map(sorted, edges.T.tolist())) == [[0, 1], [0, 3], [0, 4], [0, 5], [1, 2], [2, 6], [2, 7], [2, 8]]
+
+
+def test_heavy_first_does_not_look_at_the_hydrogens():
+    """Taking all hydrogens away leaves the order of the heavy atoms: it tells nothing of their number."""
+    for data in QM9Sample()[::50]:
+        heavy, (n, m) = data.z > 1, (data.num_nodes, int((data.z > 1).sum()))
+        place = heavy.long().cumsum(0) - 1
+        bonds = place[data.edge_index[:, heavy[data.edge_index].all(0)]]
+        whole = canonical_order(data.z, data.pos, torch.tensor([0, n]), data.edge_index, 'heavy_first')
+        alone = canonical_order(data.z[heavy], data.pos[heavy], torch.tensor([0, m]), bonds, 'heavy_first')
+        assert torch.equal(place[whole[:m]], alone)
 
 
 def test_methyl_hydrogens_follow_their_turn_about_the_bond():

@@ -36,8 +36,9 @@ def canonical_order(z: Tensor, pos: Tensor, ptr: Tensor, bonds: Tensor, order: s
         bonds (torch.Tensor): Packed atom indices :math:`[2, E]`, in one direction or both.
         order (str): :obj:`"smiles"`: as RDKit's canonical SMILES with explicit hydrogens visits the atoms, so that each
             atom after the first is bonded to an earlier one in a connected molecule.
-            :obj:`"heavy_first"`: heavy atoms in that order, then the hydrogens, grouped by the atom that they are
-            bonded to. :obj:`"rank"`: by RDKit's canonical atom rank.
+            :obj:`"heavy_first"`: heavy atoms as the canonical SMILES of the heavy atoms alone visits them, so that
+            their order tells nothing of the hydrogens; then these, grouped by the atom that they are bonded to.
+            :obj:`"rank"`: by RDKit's canonical atom rank.
 
     Returns:
         torch.Tensor: Packed indices :math:`[T]`: place :math:`i` is taken by atom :obj:`perm[i]`.
@@ -64,7 +65,7 @@ def canonical_order(z: Tensor, pos: Tensor, ptr: Tensor, bonds: Tensor, order: s
     local = (pairs - ptr[molecule[pairs[0]]]).T.tolist()
 
     atoms, starts = z[before].tolist(), ptr.tolist()
-    traverse = _rank_order if order == 'rank' else _smiles_order
+    traverse = dict(smiles=_smiles_order, heavy_first=_heavy_first_order, rank=_rank_order)[order]
     visits: list[int] = []
     for m in range(len(starts) - 1):
         a, b = starts[m], starts[m + 1]
@@ -72,28 +73,34 @@ def canonical_order(z: Tensor, pos: Tensor, ptr: Tensor, bonds: Tensor, order: s
     visit = torch.tensor(visits, dtype=torch.long)
     ends = _inverse(visit)[pairs]
     perm = before[visit]
-    perm = perm[_around_bonds(z[perm], pos[perm], ends)]
-    if order == 'heavy_first':
-        perm = perm[_hydrogens_last(z[perm], molecule, ends)]
-    return perm.to(device)
+    if order != 'heavy_first':
+        return perm[_around_bonds(z[perm], pos[perm], ends)].to(device)
+    heavy = z[perm] > 1
+    turned = _around_bonds(z[perm], pos[perm], ends[:, heavy[ends].all(0)])  # as if there were no hydrogens
+    perm, ends = perm[turned], _inverse(turned)[ends]
+    turned = _around_bonds(z[perm], pos[perm], ends, z[perm] == 1)
+    perm, ends = perm[turned], _inverse(turned)[ends]
+    return perm[_hydrogens_last(z[perm], molecule, ends)].to(device)
 
 
 def _inverse(perm: Tensor) -> Tensor:
     return torch.empty_like(perm).index_copy_(0, perm, torch.arange(len(perm)))
 
 
-def _around_bonds(z: Tensor, pos: Tensor, ends: Tensor) -> Tensor:
+def _around_bonds(z: Tensor, pos: Tensor, ends: Tensor, movable: Tensor | None = None) -> Tensor:
     r"""Sets the equal end atoms of each atom :math:`P` in order of their turn about the bond :math:`A{-}P`, counted
     from a reference atom :math:`R`: the first other neighbour of :math:`P`, or else of :math:`A`. Swapping equal end
     atoms of one atom leaves the graph as it is, so the order stays that of the same SMILES.
 
-    Args: elements and positions by place, and the bonds :math:`[2, E]` between places. Returns a permutation [T].
+    Args: elements and positions by place, the bonds :math:`[2, E]` between places, and which atoms may move (all, if
+    not given). Returns a permutation [T].
     """
     size = len(z)
     ends = torch.cat([ends, ends.flip(0)], 1)
     ends = ends[:, (ends[0] * size + ends[1]).argsort()]
     degree = torch.bincount(ends[0], minlength=size)
-    parent, leaf = ends[:, degree[ends[1]] == 1]
+    is_leaf = degree == 1 if movable is None else (degree == 1) & movable
+    parent, leaf = ends[:, is_leaf[ends[1]]]
     _, group, members = torch.unique(parent * 256 + z[leaf], return_inverse=True, return_counts=True)
     several = members[group] > 1
     parent, leaf = parent[several], leaf[several]
@@ -156,6 +163,14 @@ def _smiles_order(z: list[int], pairs: list[list[int]]) -> list[int]:
     mol = _skeleton(z, pairs)
     Chem.MolToSmiles(mol)
     return list(mol.GetPropsAsDict(True, True)['_smilesAtomOutputOrder'])
+
+
+def _heavy_first_order(z: list[int], pairs: list[list[int]]) -> list[int]:
+    heavy = [i for i, number in enumerate(z) if number > 1]
+    place = {atom: i for i, atom in enumerate(heavy)}
+    between = [[place[u], place[v]] for u, v in pairs if u in place and v in place]
+    visited = [heavy[i] for i in _smiles_order([z[i] for i in heavy], between)] if heavy else []
+    return visited + [i for i, number in enumerate(z) if number == 1]
 
 
 def _rank_order(z: list[int], pairs: list[list[int]]) -> list[int]:

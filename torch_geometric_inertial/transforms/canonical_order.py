@@ -30,8 +30,8 @@ class CanonicalOrder(BaseTransform):
 
     Args:
         order (str): :obj:`"smiles"`: the order in which RDKit's canonical SMILES with explicit hydrogens visits the
-            atoms (the paper). :obj:`"heavy_first"`: heavy atoms in that order, then the hydrogens, grouped by the
-            atom that they are bonded to. :obj:`"rank"`: the canonical rank.
+            atoms (the paper). :obj:`"heavy_first"`: heavy atoms as the canonical SMILES of the heavy atoms alone visits
+            them, then the hydrogens, grouped by the atom that they are bonded to. :obj:`"rank"`: the canonical rank.
 
     Raises:
         ValueError: If :obj:`order` is unknown, :obj:`pos` or :obj:`z` is missing or has a wrong shape, a position is
