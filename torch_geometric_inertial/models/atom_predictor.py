@@ -7,11 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from torch_geometric_inertial.models.ghost_atoms import ghost_atoms
 from torch_geometric_inertial.models.pretrained import Pretrained
 from torch_geometric_inertial.nn.equivariant_norm import EquivariantLayerNorm
+from torch_geometric_inertial.nn.image_pairs import ImagePairs
 from torch_geometric_inertial.nn.packing import Packing
 from torch_geometric_inertial.nn.pairs import DensePairs, EdgePairs, Pairs
 from torch_geometric_inertial.ops.edges import Edges
+from torch_geometric_inertial.ops.periodic_edges import FLATTEST, periodic_edges, translations
 from torch_geometric_inertial.ops.radius_edges import radius_edges
 from torch_geometric_inertial.ops.segment import segment_mean, segment_sum
 
@@ -65,11 +68,20 @@ class Atoms:
         packing (Packing): The molecules.
         ptr (Tensor): Their offsets [B + 1].
         pairs (Pairs): Which atoms see which.
+        own (Tensor, optional): Where the atoms [N] stand if ghosts are among them.
     """
     def __init__(self, types: Tensor, pos: Tensor, center: Tensor, vel: Tensor | None, packing: Packing, ptr: Tensor,
-                 pairs: Pairs):
+                 pairs: Pairs, own: Tensor | None = None):
         self.types, self.pos, self.center, self.vel = types, pos, center, vel
-        self.packing, self.ptr, self.pairs = packing, ptr, pairs
+        self.packing, self.ptr, self.pairs, self.own = packing, ptr, pairs, own
+
+    def without_ghosts(self) -> Atoms:
+        r"""The atoms alone, for what comes after the layers."""
+        assert self.own is not None
+        batch = self.batch[self.own]
+        ptr = torch.searchsorted(batch, torch.arange(self.batch_size + 1, device=batch.device))
+        vel = None if self.vel is None else self.vel[self.own]
+        return Atoms(self.types[self.own], self.pos[self.own], self.center, vel, Packing(ptr), ptr, self.pairs)
 
     @property
     def batch(self) -> Tensor:
@@ -142,14 +154,19 @@ class AtomPredictor(Pretrained, nn.Module):
         raise NotImplementedError
 
     def forward(self, z: Tensor, pos: Tensor, batch: Tensor | None = None, *, vel: Tensor | None = None,
-                edge_index: Tensor | None = None, edge_offset: Tensor | None = None, batch_size: int | None = None,
-                vectors: bool | None = None, validate: bool = True) -> tuple[Tensor | None, Tensor | None]:
+                cell: Tensor | None = None, pbc: Tensor | None = None, edge_index: Tensor | None = None,
+                edge_offset: Tensor | None = None, batch_size: int | None = None, vectors: bool | None = None,
+                validate: bool = True) -> tuple[Tensor | None, Tensor | None]:
         r"""
         Args:
             z (Tensor): Atomic numbers (or other types of :obj:`config.elements`) [N], integers.
             pos (Tensor): Positions [N, 3], Å.
             batch (Tensor, optional): The molecule of each atom [N], not decreasing. One molecule if not given.
             vel (Tensor, optional): Velocities [N, 3], for models that take them.
+            cell (Tensor, optional): Lattice vectors as rows, [B, 3, 3] or one cell [3, 3] for all, Å. Positions may lie
+                outside of it.
+            pbc (Tensor, optional): Which of them are periods, [B, 3] or [3], bool. Atoms see all images within the
+                cutoff; systems without a period are molecules.
             edge_index (Tensor, optional): Pairs (j, i) [2, E], from j to i as in PyG, instead of all pairs or those
                 within the cutoff. An atom always sees itself.
             edge_offset (Tensor, optional): What to add to :math:`r_j - r_i` [E, 3], such as a lattice translation.
@@ -166,25 +183,73 @@ class AtomPredictor(Pretrained, nn.Module):
         Raises:
             ValueError: If an argument is wrong, or vectors are asked of a model without them.
         """
+        inputs = dict(vel=vel, cell=cell, pbc=pbc, edge_index=edge_index, edge_offset=edge_offset,
+                      batch_size=batch_size, validate=validate)
         if vectors and self.config.vector_head == 'none':
             raise ValueError(f"this {type(self).__name__} predicts scalars only ('vector_head' is 'none'): it has no "
                              "vectors to give")
         vectors = self.config.vector_head != 'none' if vectors is None else vectors
         if not (vectors and self.config.vector_head == 'conservative'):
-            return self._predict(z, pos, batch, vel, edge_index, edge_offset, batch_size, vectors, validate)
+            return self._predict(z, pos, batch, vectors, inputs)
         differentiable = torch.is_grad_enabled()
         with torch.enable_grad():
             pos = pos if pos.requires_grad else pos.detach().requires_grad_()
-            energy, _ = self._predict(z, pos, batch, vel, edge_index, edge_offset, batch_size, False, validate)
+            energy, _ = self._predict(z, pos, batch, False, inputs)
             with torch.autocast(pos.device.type, enabled=False):  # derivatives take the types of the forward pass
                 gradient, = torch.autograd.grad(energy.sum(), pos, create_graph=differentiable)
         return (energy, -gradient) if differentiable else (energy.detach(), -gradient)
 
-    def _predict(self, z: Tensor, pos: Tensor, batch: Tensor | None, vel: Tensor | None, edge_index: Tensor | None,
-                 edge_offset: Tensor | None, batch_size: int | None, vectors: bool, validate: bool) -> tuple:
-        atoms = self.prepare(z, pos, batch, vel=vel, edge_index=edge_index, edge_offset=edge_offset,
-                             batch_size=batch_size, validate=validate)
+    def stress(self, z: Tensor, pos: Tensor, batch: Tensor | None = None, *, cell: Tensor, pbc: Tensor,
+               vel: Tensor | None = None, batch_size: int | None = None,
+               validate: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+        r"""Energies, forces and stresses
+
+        .. math:: \sigma = \frac{1}{V} \frac{\partial E}{\partial \epsilon}, \qquad
+            r \mapsto r (1 + \epsilon), \quad \text{cell} \mapsto \text{cell}\,(1 + \epsilon), \quad
+            \epsilon = \epsilon^\top .
+
+        Args:
+            z, pos, batch, cell, pbc, vel, batch_size, validate: Those of :meth:`forward`.
+
+        Returns:
+            Energies [B]; forces [N, 3]; and stresses [B, 3, 3], symmetric, in units of energy per Å³, zero for systems
+            without a period. All can be differentiated again wherever gradients are enabled.
+
+        Raises:
+            ValueError: If the forces are not conservative, images are ghosts, or a periodic cell has no volume.
+        """
+        if self.config.vector_head != 'conservative':
+            raise ValueError("stress is a derivative of the energy: 'vector_head' must be 'conservative' "
+                             f"(got '{self.config.vector_head}')")
+        if getattr(self.config, 'periodic', 'exact') != 'exact':
+            raise ValueError("stress needs the energy of the infinite system: 'periodic' must be 'exact' "
+                             f"(got '{self.config.periodic}')")
+        differentiable = torch.is_grad_enabled()
+        batch = self._check(z, pos, batch, vel, None, None, validate)
+        batch_size = int(batch[-1]) + 1 if batch_size is None else batch_size
+        cell, pbc = self._lattice(cell, pbc, batch_size, pos)
+        volume = torch.linalg.det(cell).abs()
+        periodic = pbc.any(1)
+        if bool((periodic & (volume < FLATTEST ** 3)).any()):
+            raise ValueError("'cell' of a periodic system must have a volume, in which the stress is "
+                             f"(got {float(volume[periodic].amin()):.3g} Å³)")
+        with torch.enable_grad():
+            pos = pos if pos.requires_grad else pos.detach().requires_grad_()
+            strain = pos.new_zeros(cell.shape, requires_grad=True)
+            deformation = torch.eye(3, dtype=pos.dtype, device=pos.device) + 0.5 * (strain + strain.mT)
+            strained = (pos.unsqueeze(1) @ deformation[batch]).squeeze(1)
+            inputs = dict(vel=vel, cell=cell @ deformation, pbc=pbc, batch_size=batch_size, validate=validate)
+            energy, _ = self._predict(z, strained, batch, False, inputs)
+            with torch.autocast(pos.device.type, enabled=False):
+                gradient, virial = torch.autograd.grad(energy.sum(), [pos, strain], create_graph=differentiable)
+            stress = virial / torch.where(periodic, volume, torch.inf).view(-1, 1, 1)
+        return (energy, -gradient, stress) if differentiable else (energy.detach(), -gradient, stress.detach())
+
+    def _predict(self, z: Tensor, pos: Tensor, batch: Tensor | None, vectors: bool, inputs: dict) -> tuple:
+        atoms = self.prepare(z, pos, batch, **inputs)
         s, v = self.encode(atoms)
+        if atoms.own is not None:
+            atoms, s, v = atoms.without_ghosts(), s[atoms.own], [x[atoms.own] for x in v]
         scalars = None if self.scalar_head is None else self.pool(self.scalar_head(s), atoms)
         if not vectors or self.vector_head is None:
             return scalars, None
@@ -194,7 +259,7 @@ class AtomPredictor(Pretrained, nn.Module):
         if self.config.vector_head == 'position':
             y = y + self.carried(pos, atoms, v)
             if self.drift is not None:
-                y = y + self.drift * vel
+                y = y + self.drift * inputs['vel']
         return scalars, y
 
     def carried(self, pos: Tensor, atoms: Atoms, v: list[Tensor]) -> Tensor:
@@ -209,29 +274,79 @@ class AtomPredictor(Pretrained, nn.Module):
         pooled = (segment_sum if self.config.scalar_head == 'sum' else segment_mean)(atomic, atoms.ptr)
         return pooled.squeeze(-1) if self.config.num_scalars == 1 else pooled
 
+    def check_periodic(self) -> None:
+        r"""
+        Raises:
+            ValueError: If the model cannot see periodic systems.
+        """
+        if self.config.cutoff is None:
+            raise ValueError(f"periodic systems need a 'cutoff', which this {type(self).__name__} has not")
+
     @torch.compiler.disable  # its checks and sizes look at the data
     def prepare(self, z: Tensor, pos: Tensor, batch: Tensor | None = None, *, vel: Tensor | None = None,
-                edge_index: Tensor | None = None, edge_offset: Tensor | None = None, batch_size: int | None = None,
-                validate: bool = True) -> Atoms:
+                cell: Tensor | None = None, pbc: Tensor | None = None, edge_index: Tensor | None = None,
+                edge_offset: Tensor | None = None, batch_size: int | None = None, validate: bool = True) -> Atoms:
         r"""Checks the arguments of :meth:`forward` and lays the atoms out."""
         batch = self._check(z, pos, batch, vel, edge_index, edge_offset, validate)
         if batch_size is None:
             batch_size = int(batch[-1]) + 1
         ptr = torch.searchsorted(batch, torch.arange(batch_size + 1, device=batch.device))
         types = self.type_index[(z.long() - (min(self.config.elements) - 1)).clamp(0, self.type_index.numel() - 1)]
-        packing = Packing(ptr)
+        if validate and bool((types < 0).any()):
+            unknown = sorted(set(z[types < 0].tolist()))
+            raise ValueError(f"'z' must hold elements of {list(self.config.elements)} (got {unknown})")
+        types = types.clamp(min=0)
         center = segment_mean(pos, ptr)
-        pos = pos - center[packing.batch]
-        pairs = self._pairs(pos, types.clamp(min=0), ptr, packing, edge_index, edge_offset)
+        pos, own = pos - center[batch], None
+        if cell is not None or pbc is not None:
+            if edge_index is not None:
+                raise ValueError("'edge_index' must not be given with a 'cell': give images by 'edge_offset'")
+            cell, pbc = self._lattice(cell, pbc, batch_size, pos)
+            if not bool(pbc.any()):
+                cell = None
+        if cell is not None:
+            self.check_periodic()
+            if getattr(self.config, 'periodic', 'exact') == 'ghost':
+                ghosts = ghost_atoms(pos, ptr, batch, cell, pbc, self.config.cutoff)
+                types, batch, own = types[ghosts.origin], batch[ghosts.origin], ghosts.own
+                pos = pos[ghosts.origin] + translations(ghosts.shift, cell, batch)
+                vel = None if vel is None else vel[ghosts.origin]
+                ptr = torch.searchsorted(batch, torch.arange(batch_size + 1, device=batch.device))
+                cell = None
+        packing = Packing(ptr)
+        if cell is not None:
+            pairs = self._image_pairs(pos, types, ptr, packing, cell, pbc)
+        else:
+            pairs = self._pairs(pos, types, ptr, packing, edge_index, edge_offset)
         if validate:
-            if bool((types < 0).any()):
-                unknown = sorted(set(z[types < 0].tolist()))
-                raise ValueError(f"'z' must hold elements of {list(self.config.elements)} (got {unknown})")
             closest = float(pairs.closest())
             if closest < CLOSEST:
                 raise ValueError(f"'pos' must not hold two atoms of one molecule closer than {CLOSEST} Å "
                                  f"(got {closest:.3g} Å)")
-        return Atoms(types.clamp(min=0), pos, center, vel, packing, ptr, pairs)
+        return Atoms(types, pos, center, vel, packing, ptr, pairs, own)
+
+    def _lattice(self, cell: Tensor | None, pbc: Tensor | None, batch_size: int,
+                 pos: Tensor) -> tuple[Tensor, Tensor]:
+        """The cells [B, 3, 3] and periods [B, 3] of all systems."""
+        if cell is None or pbc is None:
+            raise ValueError(f"'cell' and 'pbc' must be given together (got no '{'cell' if cell is None else 'pbc'}')")
+        if cell.shape not in ((3, 3), (batch_size, 3, 3)) or not cell.is_floating_point():
+            raise ValueError(f"'cell' must be floating point [{batch_size}, 3, 3] or [3, 3] "
+                             f"(got {list(cell.shape)}, {cell.dtype})")
+        if pbc.shape not in ((3, ), (batch_size, 3)) or pbc.dtype != torch.bool:
+            raise ValueError(f"'pbc' must be bool [{batch_size}, 3] or [3] (got {list(pbc.shape)}, {pbc.dtype})")
+        if not bool(cell.isfinite().all()):
+            raise ValueError(f"'cell' must be finite (got {int((~cell.isfinite()).sum())} entries that are not)")
+        return cell.to(pos.dtype).expand(batch_size, 3, 3), pbc.expand(batch_size, 3)
+
+    def _image_pairs(self, pos: Tensor, types: Tensor, ptr: Tensor, packing: Packing, cell: Tensor,
+                     pbc: Tensor) -> Pairs:
+        count, cutoff = len(self.config.elements), self.config.cutoff
+        row, col, shift = periodic_edges(pos, ptr, cell, pbc, cutoff)
+        edges, offset = Edges(row, col, pos.size(0)), translations(shift, cell, packing.batch[row])
+        if packing.size[1] <= self.dense_size:
+            return ImagePairs(pos, types, count, packing, edges, cutoff, offset)
+        return EdgePairs(pos, types, count, edges, cutoff, offset)
 
     def _pairs(self, pos: Tensor, types: Tensor, ptr: Tensor, packing: Packing, edge_index: Tensor | None,
                edge_offset: Tensor | None) -> Pairs:

@@ -17,6 +17,7 @@ from torch_geometric_inertial.ops.segment import segment_mean
 
 VELOCITY = ('none', 'merged', 'paired', 'paired_shared')
 INITS = ('centroid', 'neighbours', 'both')
+PERIODIC = ('exact', 'ghost')
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,10 @@ class GeoMFormerConfig(HeadConfig):
             methane) each norm magnifies displacements by :math:`1 / \sqrt{\epsilon_\mathrm{abs}}`, and layers multiply:
             with 1e-8 the second derivatives of six random layers reach 1e46, with 0.1 a hundred.
         cutoff (float, optional): Largest distance (Å) that atoms see each other at; attention fades out smoothly.
+        periodic (str): Periodic systems, which need a cutoff, are seen as they are, :obj:`'exact'`: attention runs over
+            all images, and features are those of the infinite system; first vectors then come from the neighbours. Or
+            images within the cutoff of an atom become atoms with features of their own, :obj:`'ghost'`, as in
+            Graphormer-3D: energies then depend on which images are in the cell.
         dense_size (int): Largest molecule whose pairs are all formed. Beyond that, and with a cutoff, atoms see each
             other along edges, in memory linear in atoms.
         input_dropout, attention_dropout, activation_dropout, dropout (float): Of the first features, the attention
@@ -94,6 +99,7 @@ class GeoMFormerConfig(HeadConfig):
     eps_rel: float = 1e-3
     eps_abs: float = 0.1
     cutoff: float | None = None
+    periodic: str = 'exact'
     dense_size: int = 160
     input_dropout: float = 0.0
     attention_dropout: float = 0.0
@@ -114,7 +120,8 @@ class GeoMFormerConfig(HeadConfig):
         if self.hidden_channels is not None and self.hidden_channels < 1:
             raise ValueError(f"'hidden_channels' must be at least 1 (got {self.hidden_channels})")
         for name, choices in (('radial', RADIAL), ('equivariant_init', INITS), ('velocity', VELOCITY),
-                              ('composition', ('parallel', 'sequential')), ('equ_norm', KINDS), ('head_norm', KINDS)):
+                              ('composition', ('parallel', 'sequential')), ('equ_norm', KINDS), ('head_norm', KINDS),
+                              ('periodic', PERIODIC)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"'{name}' must be one of {', '.join(choices)} (got '{getattr(self, name)}')")
         if not set(self.attentions) <= set(ATTENTIONS):
@@ -245,6 +252,15 @@ class GeoMFormer(AtomPredictor):
             for head in (self.scalar_head, self.vector_head):
                 if head is not None:
                     head.out.weight.mul_(0.1)  # the first predictions are near the mean of the data
+
+    def check_periodic(self) -> None:
+        super().check_periodic()
+        c = self.config
+        if c.positional:
+            raise ValueError("periodic systems need 'positional' to be False: an infinite system has no centroid")
+        if c.periodic == 'exact' and c.equivariant_init != 'neighbours':
+            raise ValueError("periodic systems need equivariant_init='neighbours': an infinite system has no centroid "
+                             f"(got '{c.equivariant_init}')")
 
     def encode(self, atoms: Atoms) -> tuple[Tensor, list[Tensor]]:
         c, types, pairs = self.config, atoms.types, atoms.pairs

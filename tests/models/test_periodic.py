@@ -1,0 +1,362 @@
+r"""The laws of periodic systems: the lattice and nothing else decides, whatever cell describes it."""
+import math
+
+import pytest
+import torch
+from geomformer_laws import awake, close, cloud, run, small
+from torch_geometric.data import Data
+
+from torch_geometric_inertial import PaiNN, TorchMDNet
+from torch_geometric_inertial.testing import random_rotation
+
+CUTOFF = 3.2
+ALL = torch.ones(3, dtype=torch.bool)
+SLAB = torch.tensor([True, True, False])
+
+
+def geomformer(**fields):
+    return small(**dict(cutoff=CUTOFF, equivariant_init='neighbours', vector_head='conservative') | fields)
+
+
+def rival(kind, **fields):
+    base = dict(channels=8, num_layers=2, num_kernels=5, cutoff=CUTOFF, elements=(1, 6, 7, 8),
+                vector_head='conservative')
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return awake(kind(**base | (dict(heads=2) if kind is TorchMDNet else {}) | fields).double().eval())
+
+
+MODELS = {
+    'paper': geomformer,
+    'edges': lambda **fields: geomformer(dense_size=0, **fields),
+    'directional': lambda **fields: geomformer(directional=True, node_rbf_sum=True, bias_per_layer=True, **fields),
+    'direct': lambda **fields: geomformer(**dict(vector_head='direct') | fields),
+    'PaiNN': lambda **fields: rival(PaiNN, **fields),
+    'TorchMDNet': lambda **fields: rival(TorchMDNet, **fields),
+}
+
+
+def crystal(size=4, seed=0, pbc=ALL, cell=((3.1, 0.2, -0.3), (1.2, 3.0, 0.1), (-0.4, 0.9, 3.4))):
+    """Random atoms in a skew cell, by default smaller than the cutoff."""
+    cell = torch.tensor(cell, dtype=torch.float64)
+    g = torch.Generator().manual_seed(seed)
+    pos = torch.zeros(0, 3, dtype=torch.float64)
+    images = torch.cartesian_prod(*[torch.arange(-1.0, 2)] * 3).double() @ cell
+    while len(pos) < size:
+        new = torch.rand(1, 3, generator=g, dtype=torch.float64) @ cell
+        if len(pos) == 0 or torch.cdist((pos[:, None] + images).flatten(0, 1), new).min() > 0.9:
+            pos = torch.cat([pos, new])
+    z = torch.tensor([1, 6, 7, 8])[torch.randint(4, (size, ), generator=g)]
+    return Data(z=z, pos=pos, cell=cell, pbc=pbc)
+
+
+def predict(model, data, **changes):
+    return model(data.z, changes.pop('pos', data.pos), **dict(cell=data.get('cell'), pbc=data.get('pbc')) | changes)
+
+
+@pytest.mark.parametrize('pbc', [ALL, SLAB, torch.tensor([False, True, False])], ids=['bulk', 'slab', 'wire'])
+@pytest.mark.parametrize('name', MODELS)
+def test_the_home_cell_does_not_matter(name, pbc):
+    model, data = MODELS[name](), crystal(pbc=pbc)
+    energy, forces = predict(model, data)
+    assert forces.abs().max() > 1e-3
+    moves = torch.tensor([[1, 0, 0], [-2, 3, 1], [0, 0, 0], [0, -1, 4]]) * pbc
+    moved = data.pos + moves.double() @ data.cell
+    for a, b in zip(predict(model, data, pos=moved), (energy, forces), strict=True):
+        close(a, b)
+    skewed = data.cell.clone()
+    skewed[1] += 2 * data.cell[0] * pbc[0] * pbc[1]  # the same lattice
+    skewed[~pbc] = 0  # what is no period says nothing
+    for a, b in zip(predict(model, data, cell=skewed), (energy, forces), strict=True):
+        close(a, b)
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_pose_numbering_and_translation(name):
+    model, data = MODELS[name](), crystal(5, pbc=SLAB)
+    energy, forces = predict(model, data)
+    order, turn = torch.tensor([3, 0, 4, 1, 2]), -random_rotation(5)
+    away = torch.tensor([30.0, -7, 2], dtype=torch.float64)
+    other = Data(z=data.z[order], pos=data.pos[order] @ turn.T + away, cell=data.cell @ turn.T, pbc=data.pbc)
+    other_energy, other_forces = predict(model, other)
+    close(other_energy, energy)
+    close(other_forces, forces[order] @ turn.T, 1e-9)
+
+
+@pytest.mark.parametrize('axis', [0, 1, 2])
+@pytest.mark.parametrize('name', MODELS)
+def test_two_cells_have_twice_the_energy(name, axis):
+    model, data = MODELS[name](), crystal()
+    energy, forces = predict(model, data)
+    double = data.cell.clone()
+    double[axis] *= 2
+    other_energy, other_forces = model(data.z.repeat(2), torch.cat([data.pos, data.pos + data.cell[axis]]), cell=double,
+                                       pbc=ALL)
+    close(other_energy, 2 * energy)
+    close(other_forces, forces.repeat(2, 1), 1e-9)
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_a_large_box_is_no_box(name):
+    model, data = MODELS[name](), cloud(5, 2)
+    for a, b in zip(predict(model, data, cell=40 * torch.eye(3).double(), pbc=ALL), run(model, data), strict=True):
+        close(a, b)
+    none = torch.zeros(3, dtype=torch.bool)
+    for a, b in zip(predict(model, data, cell=0.0 * torch.eye(3).double(), pbc=none), run(model, data), strict=True):
+        close(a, b)
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_molecules_slabs_and_crystals_in_one_batch(name):
+    model, systems = MODELS[name](), [crystal(4), cloud(6, 1), crystal(3, 1, SLAB), crystal(1), cloud(1, 0)]
+    none, no_cell = torch.zeros(3, dtype=torch.bool), torch.zeros(3, 3, dtype=torch.float64)
+    alone = [predict(model, s) if 'cell' in s else run(model, s) for s in systems]
+    batch = torch.repeat_interleave(torch.tensor([len(s.z) for s in systems]))
+    energy, forces = model(
+        torch.cat([s.z for s in systems]), torch.cat([s.pos for s in systems]), batch,
+        cell=torch.stack([s.get('cell', no_cell) for s in systems]), pbc=torch.stack([s.get('pbc', none)
+                                                                                     for s in systems]))
+    close(energy, torch.cat([e for e, _ in alone]))
+    close(forces, torch.cat([f for _, f in alone]))
+
+
+@pytest.mark.parametrize('directional', [False, True])
+@pytest.mark.parametrize('size', [1, 2, 5])
+def test_one_score_for_all_images_is_softmax_over_images(size, directional):
+    """With both derivatives: energies, gradients of positions and cell, and gradients of those."""
+    fields, data, results = dict(directional=directional, vector_head='direct', node_rbf_sum=True), crystal(size), []
+    for dense_size in (100, 0):
+        pos, cell = data.pos.clone().requires_grad_(), data.cell.clone().requires_grad_()
+        energy, vectors = geomformer(dense_size=dense_size, **fields)(data.z, pos, cell=cell, pbc=ALL)
+        first = torch.autograd.grad(energy.sum() + vectors.sin().sum(), [pos, cell], create_graph=True)
+        second = torch.autograd.grad(sum(x.sin().sum() for x in first), [pos, cell])
+        results.append((energy, vectors, *first, *second))
+    for a, b in zip(*results, strict=True):
+        close(a, b, 1e-10)
+
+
+def test_an_atom_sees_its_own_images():
+    """One atom in its cell is eight in the doubled one, and its energy depends on the lattice constant."""
+    for name in ('directional', 'PaiNN', 'TorchMDNet'):
+        model, energies = MODELS[name](), []
+        for a in (1.6, 2.0):
+            cell = a * torch.eye(3, dtype=torch.float64)
+            energy, _ = model(torch.tensor([6]), torch.zeros(1, 3).double(), cell=cell, pbc=ALL)
+            eight = a * torch.cartesian_prod(*[torch.arange(2.0)] * 3).double()
+            close(model(torch.full((8, ), 6), eight, cell=2 * cell, pbc=ALL)[0], 8 * energy)
+            energies.append(energy)
+        assert (energies[0] - energies[1]).abs() > 1e-3
+
+
+def test_a_mean_over_equal_neighbours_knows_no_density():
+    """Why a force field for elements wants sums: all neighbours' values are equal, and so is any mean of them."""
+    lattices = [a * torch.eye(3, dtype=torch.float64) for a in (1.6, 2.0)]
+    for fields, seen in ((dict(), False), (dict(node_rbf_sum=True), True)):
+        model = geomformer(**fields)
+        one, other = (model(torch.tensor([6]), torch.zeros(1, 3).double(), cell=cell, pbc=ALL)[0] for cell in lattices)
+        assert ((one - other).abs() > 1e-4) == seen
+
+
+def test_images_that_the_bias_holds_are_those_of_the_definition():
+    """The log-sum-exp over lattice translations, against a loop over them."""
+    model, data = geomformer(), crystal(2)
+    atoms = model.prepare(data.z, data.pos, cell=data.cell, pbc=ALL)
+    encoding = model.encoding[0]
+    bias = torch.stack(encoding(atoms.pairs).bias[0]).view(4, 2, 2, 2)  # kinds, heads, i, j
+    total = torch.zeros_like(bias)
+    for shift in torch.cartesian_prod(*[torch.arange(-4.0, 5)] * 3).double():
+        for i in range(2):
+            for j in range(2):
+                r = (data.pos[j] + shift @ data.cell - data.pos[i]).norm()
+                if r < CUTOFF:
+                    x = r / CUTOFF
+                    phi = 1 - 10 * x ** 3 + 15 * x ** 4 - 6 * x ** 5
+                    kind = atoms.types[i] * len(model.config.elements) + atoms.types[j]
+                    hidden = torch.nn.functional.gelu(encoding.hidden(encoding.basis(r, kind)))
+                    total[:, :, i, j] += phi * encoding.out[0](hidden).view(4, 2).exp()
+    close(bias, total.log())
+
+
+@pytest.mark.parametrize('name', ['paper', 'edges', 'directional', 'PaiNN', 'TorchMDNet'])
+def test_forces_are_the_negative_gradient(name):
+    model, data, step = MODELS[name](), crystal(), 1e-5
+    forces = predict(model, data)[1].detach()
+    for atom, axis in ((0, 0), (3, 2)):
+        ends = []
+        for sign in (1, -1):
+            pos = data.pos.clone()
+            pos[atom, axis] += sign * step
+            ends.append(float(predict(model, data, pos=pos)[0].detach()))
+        assert (ends[1] - ends[0]) / (2 * step) == pytest.approx(float(forces[atom, axis]), rel=1e-5, abs=1e-8)
+    assert forces.sum(0).abs().max() < 1e-10
+
+
+@pytest.mark.parametrize('name', ['paper', 'edges', 'directional', 'PaiNN'])
+def test_energies_are_smooth_where_images_leave(name):
+    """A lattice constant passes the cutoff: six images of each atom leave at once."""
+    model, energies, slopes = MODELS[name](), [], []
+    for h in (-2e-4, -1e-4, 0.0, 1e-4, 2e-4):
+        a = torch.tensor((CUTOFF + h), dtype=torch.float64, requires_grad=True)
+        z, pos = torch.tensor([6, 8]), torch.tensor([[0.0, 0, 0], [1.1, 0.3, 0.2]]).double()
+        energy, _ = model(z, pos, cell=a * torch.eye(3).double(), pbc=ALL, vectors=False)
+        slopes.append(float(torch.autograd.grad(energy.sum(), a)[0]))
+        energies.append(float(energy.detach()))
+    assert max(abs(b - a) for a, b in zip(energies, energies[1:], strict=False)) < 1e-3
+    assert max(abs(b - a) for a, b in zip(slopes, slopes[1:], strict=False)) < 1e-2
+
+
+@pytest.mark.parametrize('pbc', [ALL, SLAB], ids=['bulk', 'slab'])
+@pytest.mark.parametrize('name', ['paper', 'edges', 'directional', 'PaiNN', 'TorchMDNet'])
+def test_stress_is_the_derivative_by_strain(name, pbc):
+    model, data, step = MODELS[name](), crystal(pbc=pbc), 1e-5
+    energy, forces, stress = model.stress(data.z, data.pos, cell=data.cell, pbc=pbc)
+    for a, b in zip((energy, forces), predict(model, data), strict=True):
+        close(a, b)
+    assert stress.shape == (1, 3, 3) and stress.abs().max() > 1e-4
+    torch.testing.assert_close(stress, stress.mT)
+    volume = float(torch.linalg.det(data.cell).abs())
+    for i, j in ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)):
+        ends = []
+        for sign in (1, -1):
+            strain = torch.eye(3, dtype=torch.float64)
+            strain[i, j] += sign * step / 2
+            strain[j, i] += sign * step / 2
+            ends.append(float(predict(model, data, pos=data.pos @ strain, cell=data.cell @ strain)[0].detach()))
+        assert (ends[0] - ends[1]) / (2 * step * volume) == pytest.approx(float(stress[0, i, j]), rel=1e-5, abs=1e-9)
+
+
+def test_stress_of_a_batch_turns_with_the_cells():
+    model, turn = geomformer(), random_rotation(3)
+    systems = [crystal(4), crystal(3, 1, SLAB), cloud(5, 1)]
+    z, pos, none = torch.cat([s.z for s in systems]), torch.cat([s.pos for s in systems]), torch.zeros(3).bool()
+    cell = torch.stack([systems[0].cell, systems[1].cell, torch.zeros(3, 3).double()])
+    pbc, batch = torch.stack([ALL, SLAB, none]), torch.repeat_interleave(torch.tensor([4, 3, 5]))
+    energy, forces, stress = model.stress(z, pos, batch, cell=cell, pbc=pbc)
+    other = model.stress(z, pos @ turn.T, batch, cell=cell @ turn.T, pbc=pbc)
+    for a, b in zip(other, (energy, forces @ turn.T, turn @ stress @ turn.T), strict=True):
+        close(a, b, 1e-9)
+    assert stress[1].abs().max() > 1e-4 and not stress[2].any()  # a molecule has no volume
+    alone = model.stress(systems[0].z, systems[0].pos, cell=cell[0], pbc=ALL)[2]
+    close(stress[:1], alone)
+
+
+def test_stress_can_be_trained_on():
+    model, data = geomformer(), crystal()
+    stress = model.stress(data.z, data.pos, cell=data.cell, pbc=ALL)[2]
+    grads = torch.autograd.grad(stress.square().sum(), model.parameters(), allow_unused=True)
+    assert sum(float(g.abs().sum()) for g in grads if g is not None) > 0
+    with torch.no_grad():
+        other = model.stress(data.z, data.pos, cell=data.cell, pbc=ALL)
+    assert not any(x.requires_grad for x in other)
+    close(other[2], stress)
+
+
+# Ghosts: images as atoms with features of their own.
+
+def ghostly(**fields):
+    return small(**dict(cutoff=CUTOFF, periodic='ghost', vector_head='conservative') | fields)
+
+
+def roomy(size=8, pbc=SLAB):
+    """A cell of at least twice the cutoff."""
+    return crystal(size, 0, pbc, ((7.0, 0, 0.3), (1.5, 7.1, 0), (0, 0, 9)))
+
+
+@pytest.mark.parametrize('fields', [dict(), dict(equivariant_init='both', directional=True), dict(dense_size=0)])
+def test_ghosts_keep_pose_numbering_and_batch(fields):
+    model, data = ghostly(**fields), roomy()
+    energy, forces = predict(model, data)
+    assert (energy - run(model, data)[0]).abs() > 1e-4  # the images are seen
+    assert forces.shape == data.pos.shape and forces.sum(0).abs().max() < 1e-9
+    order, turn = torch.randperm(8, generator=torch.Generator().manual_seed(0)), random_rotation(2)
+    other = Data(z=data.z[order], pos=data.pos[order] @ turn.T + 5, cell=data.cell @ turn.T, pbc=data.pbc)
+    other_energy, other_forces = predict(model, other)
+    close(other_energy, energy)
+    close(other_forces, forces[order] @ turn.T, 1e-9)
+    single = cloud(3, 1)
+    both = model(torch.cat([single.z, data.z]), torch.cat([single.pos, data.pos]),
+                 torch.repeat_interleave(torch.tensor([3, 8])), cell=torch.stack([0 * data.cell, data.cell]),
+                 pbc=torch.stack([~ALL, SLAB]))
+    close(both[0][1:], energy)
+    close(both[1][3:], forces)
+    close(both[0][:1], run(model, single)[0])
+
+
+def test_ghosts_are_atoms():
+    """What the model sees is the cluster of atoms and ghosts; what it gives is the part of the atoms."""
+    model = ghostly(vector_head='direct', zero_net=False)
+    data = roomy()
+    shifts = torch.cartesian_prod(torch.arange(-2, 3), torch.arange(-2, 3)).double()
+    shifts = shifts[shifts.any(1)] @ data.cell[:2]
+    images = (data.pos + shifts[:, None]).flatten(0, 1)
+    near = torch.cdist(images, data.pos).amin(1) <= CUTOFF
+    assert 0 < near.sum() < len(images)
+    cluster = model.prepare(torch.cat([data.z, data.z.repeat(len(shifts))[near]]), torch.cat([data.pos, images[near]]))
+    ghosts = model.prepare(data.z, data.pos, cell=data.cell, pbc=SLAB)
+    assert len(ghosts.types) == len(cluster.types) and ghosts.own.tolist() == list(range(8))
+    cluster.pos = cluster.pos + cluster.center - data.pos.mean(0)  # directions from the centroid of the atoms alone
+    (s, v), (other_s, other_v) = model.encode(cluster), model.encode(ghosts)
+    close(s[:8], other_s[:8])
+    close(v[0][:8], other_v[0][:8])
+
+
+def test_ghosts_see_less_than_the_crystal_does():
+    """An image has fewer neighbours than its atom: two cells have not twice the energy, unlike in the exact mode."""
+    data = roomy(40, ALL)
+    changes = []
+    for periodic in ('ghost', 'exact'):
+        model = geomformer(periodic=periodic)
+        energy, _ = predict(model, data)
+        double = data.cell * torch.tensor([[2.0], [1], [1]], dtype=torch.float64)
+        other, _ = model(data.z.repeat(2), torch.cat([data.pos, data.pos + data.cell[0]]), cell=double, pbc=ALL)
+        changes.append(float((other - 2 * energy).detach().abs()))
+    assert changes[0] > 1e-4 and changes[1] < 1e-9
+
+
+def test_velocities_of_ghosts_are_those_of_their_atoms():
+    model, data = ghostly(velocity='merged', vector_head='position', scalar_head='none'), roomy()
+    vel = torch.randn(8, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    turn = random_rotation(2)
+    _, moved = predict(model, data, vel=vel)
+    turned = Data(z=data.z, pos=data.pos @ turn.T, cell=data.cell @ turn.T, pbc=SLAB)
+    close(predict(model, turned, vel=vel @ turn.T)[1], moved @ turn.T, 1e-9)
+    origin = model.prepare(data.z, data.pos, vel=vel, cell=data.cell, pbc=SLAB)
+    assert len(origin.vel) > 8 and set(map(tuple, origin.vel.tolist())) == set(map(tuple, vel.tolist()))
+
+
+CRYSTAL = crystal()
+
+
+def ask(model=geomformer, method='forward', **changes):
+    inputs = dict(z=CRYSTAL.z, pos=CRYSTAL.pos, cell=CRYSTAL.cell, pbc=ALL) | changes
+    return getattr(model if isinstance(model, torch.nn.Module) else model(), method)(**inputs)
+
+
+@pytest.mark.parametrize('bad, message', [
+    (lambda: ask(pbc=None), r"'cell' and 'pbc' must be given together \(got no 'pbc'\)"),
+    (lambda: ask(cell=None), r"'cell' and 'pbc' must be given together \(got no 'cell'\)"),
+    (lambda: ask(cell=CRYSTAL.cell[:2]), r"'cell' must be floating point \[1, 3, 3\] or \[3, 3\] \(got \[2, 3\], "),
+    (lambda: ask(cell=CRYSTAL.cell.repeat(2, 1, 1)), r"'cell' must be floating point .* \(got \[2, 3, 3\]"),
+    (lambda: ask(cell=torch.eye(3).long()), r"'cell' must be floating point .* torch.int64\)"),
+    (lambda: ask(cell=CRYSTAL.cell * math.nan), r"'cell' must be finite \(got 9 entries that are not\)"),
+    (lambda: ask(pbc=torch.ones(3)), r"'pbc' must be bool \[1, 3\] or \[3\] \(got \[3\], torch.float32\)"),
+    (lambda: ask(pbc=torch.ones(2, 3).bool()), r"'pbc' must be bool \[1, 3\] or \[3\] \(got \[2, 3\], torch.bool\)"),
+    (lambda: ask(cell=CRYSTAL.cell[[0, 1, 1]]), r"'cell' must have independent lattice vectors along the periodic"),
+    (lambda: ask(cell=0 * CRYSTAL.cell), r"'cell' must have independent lattice vectors along the periodic"),
+    (lambda: ask(edge_index=torch.tensor([[0], [1]])), r"'edge_index' must not be given with a 'cell'"),
+    (lambda: ask(geomformer(cutoff=None)), r"periodic systems need a 'cutoff', which this GeoMFormer has not"),
+    (lambda: ask(geomformer(equivariant_init='both')), r"need equivariant_init='neighbours': .* \(got 'both'\)"),
+    (lambda: ask(geomformer(positional=True)), r"periodic systems need 'positional' to be False"),
+    (lambda: ask(pos=torch.cat([CRYSTAL.pos[:3], CRYSTAL.pos[:1] + CRYSTAL.cell[1]])),
+     r"'pos' must not hold two atoms of one molecule closer than 0.0001 Å"),  # an image in the place of an atom
+    (lambda: ask(ghostly), r"'cutoff' must not exceed half of the cell, which is .* Å across, .* \(got 3.2 Å\)"),
+    (lambda: ask(ghostly(cutoff=None)), r"periodic systems need a 'cutoff'"),
+    (lambda: ask(MODELS['direct'], 'stress'), r"'vector_head' must be 'conservative' \(got 'direct'\)"),
+    (lambda: ask(ghostly, 'stress'), r"stress needs .*: 'periodic' must be 'exact' \(got 'ghost'\)"),
+    (lambda: ask(method='stress', cell=CRYSTAL.cell * torch.tensor([[1.0], [1], [0]]), pbc=SLAB),
+     r"'cell' of a periodic system must have a volume, in which the stress is \(got 0 Å³\)"),
+    (lambda: geomformer(periodic='maybe'), r"'periodic' must be one of exact, ghost \(got 'maybe'\)"),
+], ids=range(21))
+def test_bad_input(bad, message):
+    with pytest.raises(ValueError, match=message):
+        bad()

@@ -1,0 +1,87 @@
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from torch_geometric_inertial.ops.periodic_edges import heights, periodic_edges, translations
+from torch_geometric_inertial.ops.radius_edges import near_pairs, radius_edges
+
+
+def random_system(sizes, seed):
+    g = torch.Generator().manual_seed(seed)
+    ptr = torch.tensor([0, *sizes]).cumsum(0)
+    cell = 2.5 * torch.eye(3, dtype=torch.float64) + 0.8 * torch.randn(len(sizes), 3, 3, generator=g,
+                                                                        dtype=torch.float64)
+    cell[torch.linalg.svdvals(cell).amin(1) < 0.8] = 2 * torch.eye(3, dtype=torch.float64)
+    pbc = torch.rand(len(sizes), 3, generator=g) < 0.6
+    pos = 4 * torch.randn(int(ptr[-1]), 3, generator=g, dtype=torch.float64)  # in and out of the cell
+    return pos, ptr, cell, pbc
+
+
+def by_loops(pos, ptr, cell, pbc, cutoff, reach=14):
+    """Every image of every point within `reach` cells, one system after the other."""
+    found = set()
+    for b in range(len(cell)):
+        axes = [range(-reach, reach + 1) if p else (0, ) for p in pbc[b]]
+        shift = torch.tensor(list(itertools.product(*axes)))
+        atoms = range(int(ptr[b]), int(ptr[b + 1]))
+        for i, j in itertools.product(atoms, atoms):
+            near = (pos[j] + shift.double() @ cell[b] - pos[i]).norm(dim=1) <= cutoff
+            found |= {(i, j, *T) for T in shift[near].tolist()}
+    return found
+
+
+@settings(deadline=None, max_examples=20)
+@given(sizes=st.lists(st.integers(0, 4), min_size=1, max_size=3), seed=st.integers(0, 10**6),
+       cutoff=st.floats(0.3, 3.0))
+def test_they_are_the_near_images(sizes, seed, cutoff):
+    pos, ptr, cell, pbc = random_system(sizes, seed)
+    row, col, shift = periodic_edges(pos, ptr, cell, pbc, cutoff)
+    edges = list(zip(row.tolist(), col.tolist(), *shift.T.tolist(), strict=True))
+    assert len(edges) == len(set(edges))
+    assert set(edges) == by_loops(pos, ptr, cell, pbc, cutoff, reach=20)
+    assert (row.diff() >= 0).all() and ((row * len(pos) + col).diff() >= 0).all()
+
+
+def test_without_a_period_they_are_radius_edges():
+    pos, ptr, cell, _ = random_system([5, 3], 0)
+    row, col, shift = periodic_edges(pos, ptr, 0 * cell, torch.zeros(2, 3, dtype=torch.bool), 4.0)
+    assert not shift.any()
+    assert all(torch.equal(a, b) for a, b in zip((row, col), radius_edges(pos, ptr, 4.0), strict=True))
+
+
+def test_a_vector_that_is_no_period_may_be_zero():
+    pos, ptr, cell, _ = random_system([4], 1)
+    pbc = torch.tensor([[True, False, True]])
+    some = periodic_edges(pos, ptr, cell, pbc, 3.0)
+    cell[0, 1] = 0
+    for a, b in zip(periodic_edges(pos, ptr, cell, pbc, 3.0), some, strict=True):
+        assert torch.equal(a, b)
+    planes = heights(cell, pbc)[0]
+    assert planes[1] == torch.inf
+    sine = torch.linalg.cross(cell[0, 0], cell[0, 2]).norm()
+    torch.testing.assert_close(planes[[0, 2]], sine / cell[0, [2, 0]].norm(dim=1))
+
+
+def test_translations_are_differentiable():
+    cell = torch.randn(2, 3, 3, dtype=torch.float64, requires_grad=True)
+    shift, index = torch.tensor([[1, 0, -2], [0, 0, 0], [3, 1, 1]]), torch.tensor([0, 1, 1])
+    assert torch.autograd.gradcheck(lambda c: translations(shift, c, index), [cell])
+
+
+def test_pairs_of_two_lists():
+    g = torch.Generator().manual_seed(0)
+    a, b = torch.randn(20, 3, generator=g), 2 * torch.randn(30, 3, generator=g)
+    groups = torch.arange(20) // 10, torch.arange(30) // 15
+    near = (torch.cdist(a, b) <= 1.3) & (groups[0][:, None] == groups[1][None])
+    assert torch.equal(torch.stack(near_pairs(a, groups[0], b, groups[1], 1.3)), near.nonzero().T)
+
+
+@pytest.mark.parametrize('rows', [
+    [[3.0, 0, 0], [0, 0, 0], [0, 0, 3]], [[3.0, 0, 0], [3, 0, 0.01], [0, 3, 0]], [[0.01, 0, 0], [0, 3, 0], [0, 0, 3]]])
+def test_singular_cells(rows):
+    cell = torch.stack([3 * torch.eye(3), torch.tensor(rows)])
+    with pytest.raises(ValueError, match=r"'cell' must have independent lattice vectors .* of at least 0.1 Å \(got \["):
+        periodic_edges(torch.zeros(2, 3), torch.tensor([0, 1, 2]), cell, torch.ones(2, 3, dtype=torch.bool), 2.0)
