@@ -6,6 +6,9 @@ from .keep_best import KeepBest
 from .packed import PackedMolecules
 from .packed_targets import PackedTargets
 from .prediction_loss import EnergyForceLoss, PositionLoss
+from .relaxation_input import RelaxationInput
+from .relaxed_gap import RelaxedGapLoss
+from .relaxed_prediction import RelaxedPrediction, predict_relaxed, relaxation_errors
 
 __all__ = [
     'EnergyForceLoss',
@@ -16,7 +19,12 @@ __all__ = [
     'PositionLoss',
     'RandomOrder',
     'RandomPose',
+    'RelaxationInput',
+    'RelaxedGapLoss',
+    'RelaxedPrediction',
     'fit',
     'load_checkpoint',
+    'predict_relaxed',
+    'relaxation_errors',
     'save_checkpoint',
 ]

@@ -101,6 +101,7 @@ def fit(model: nn.Module, data: TrainingSet, folder: str | Path, config: FitConf
 
     Args:
         model (Module): :obj:`model(batch, generator)` returns named loss terms of which :obj:`total` is minimised.
+            :obj:`batch.progress` is the share of the training that is done, for weights that follow a schedule.
         data (TrainingSet): The molecules.
         folder (str or Path): Gets :obj:`checkpoint-*.pt` and :obj:`log.jsonl`.
         config (FitConfig): How to train.
@@ -177,8 +178,10 @@ class Fit:
             generator = torch.Generator(self.world.device).manual_seed(seed)
             self.parallel.train()
             terms = []
+            progress = self.share_done()
             for index in self.indices():
                 batch = self.data.batch(index).to(self.world.device)
+                batch.progress = progress
                 if self.augment is not None:
                     batch = self.augment(batch, generator)
                 with torch.autocast(self.world.device.type, torch.bfloat16, self.config.precision == 'bfloat16'):

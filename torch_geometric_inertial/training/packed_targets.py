@@ -40,8 +40,9 @@ class PackedTargets:
             for name, column in columns.items():
                 if column.dim() == 0 or column.size(0) != length:
                     raise ValueError(f"'{name}' must have a row {rows}, {length} (got {tuple(column.shape)})")
-                if not bool(column.isfinite().all()):
-                    raise ValueError(f"'{name}' must be finite (got {column[~column.isfinite()][0]})")
+                for part in column.split(2**20):  # in parts: columns on disk may be larger than memory
+                    if not bool(part.isfinite().all()):
+                        raise ValueError(f"'{name}' must be finite (got {part[~part.isfinite()][0]})")
 
     @classmethod
     def from_dataset(cls, dataset: Iterable[Data], atom_columns: Sequence[str],
