@@ -4,13 +4,18 @@ import torch
 
 pytest.importorskip('ase')
 from ase import Atoms, units
-from ase.build import molecule
+from ase.build import bulk, molecule
+from ase.calculators.calculator import PropertyNotImplementedError
+from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
+from ase.filters import FrechetCellFilter
 from ase.md.verlet import VelocityVerlet
+from ase.optimize import BFGS
 
 from torch_geometric_inertial import GeoMFormer, PaiNN, TorchMDNet
 from torch_geometric_inertial.calculators import GeoMFormerCalculator
 
 ELEMENTS = (1, 6, 8)
+KINDS = [GeoMFormer, PaiNN, TorchMDNet]
 
 
 def model(seed=0, kind=GeoMFormer, **changes):
@@ -27,7 +32,20 @@ def shaken(name, seed=0):
     return atoms
 
 
-@pytest.mark.parametrize('kind', [GeoMFormer, PaiNN, TorchMDNet])
+def periodic_model(seed=0, kind=GeoMFormer, **changes):
+    ours = dict(equivariant_init='neighbours', node_rbf_sum=True) if kind is GeoMFormer else {}
+    return model(seed, kind, **dict(cutoff=4.0) | ours | changes)
+
+
+def ice(seed=0, pbc=True):
+    """Water and carbon, crowded in a skew cell."""
+    atoms = bulk('C', 'fcc', a=4.4) * (1, 1, 2) + Atoms('OH2', [[0.9, 1.8, 2.3], [1.7, 1.9, 2.9], [0.6, 2.6, 2.8]])
+    atoms.pbc = pbc
+    atoms.rattle(0.1, seed=seed)
+    return atoms
+
+
+@pytest.mark.parametrize('kind', KINDS)
 def test_forces_are_the_gradient_of_the_energy(kind):
     atoms, step = shaken('CH3CH2OH'), 1e-4
     atoms.calc = GeoMFormerCalculator(model(kind=kind), 'kcal/mol', dtype=torch.float64)
@@ -103,6 +121,108 @@ def test_total_energies_keep_their_digits():
     assert GeoMFormerCalculator(net, 'eV').predict([atoms])[0]['energy'] == pytest.approx(single['energy'], abs=1e-3)
 
 
+@pytest.mark.parametrize('pbc', [True, [True, True, False]], ids=['bulk', 'slab'])
+@pytest.mark.parametrize('kind', KINDS)
+def test_stress_and_forces_of_periodic_systems(kind, pbc):
+    atoms = ice(pbc=pbc)
+    atoms.calc = GeoMFormerCalculator(periodic_model(kind=kind), 'kcal/mol', dtype=torch.float64)
+    stress, forces = atoms.get_stress(), atoms.get_forces()
+    assert stress.shape == (6, ) and np.abs(stress).max() > 1e-6
+    np.testing.assert_allclose(stress, calculate_numerical_stress(atoms, eps=1e-5), atol=1e-5 * np.abs(stress).max())
+    np.testing.assert_allclose(forces, calculate_numerical_forces(atoms, eps=1e-4), atol=1e-5 * np.abs(forces).max())
+
+
+def test_far_images_in_float32():
+    atoms, calc = ice(), GeoMFormerCalculator(periodic_model(), 'eV')
+    near, = calc.predict([atoms])
+    atoms.positions += np.arange(len(atoms))[:, None] * 1000 @ atoms.cell[:1]
+    far, = calc.predict([atoms])
+    for name in near:
+        np.testing.assert_allclose(far[name], near[name], rtol=1e-4, atol=1e-5)
+
+
+def test_a_cell_relaxes():
+    atoms, net = ice(), periodic_model()
+    net.scale.fill_(10.0)
+    atoms.calc = GeoMFormerCalculator(net, 'eV', dtype=torch.float64)
+    before = np.abs(FrechetCellFilter(atoms).get_forces()).max(), atoms.get_potential_energy()
+    relaxation = BFGS(FrechetCellFilter(atoms), logfile=None)
+    relaxation.run(fmax=0.0, steps=20)
+    assert atoms.get_potential_energy() < before[1]
+    assert np.abs(FrechetCellFilter(atoms).get_forces()).max() < before[0]
+
+
+def test_molecules_and_crystals_together():
+    systems = [shaken('H2O'), ice(), ice(1, [True, True, False]), shaken('CH3CH2OH')]
+    systems[2].cell[2] = 0  # as ASE has surfaces: no vector, no volume
+    calc = GeoMFormerCalculator([periodic_model(0), periodic_model(1)], 'eV', dtype=torch.float64)
+    for atoms, together in zip(systems, calc.predict(systems), strict=True):
+        single, = calc.predict([atoms])
+        assert single.keys() == together.keys() and ('stress' in single) == (atoms is systems[1])
+        assert single.keys() == {f'{n}{s}' for n in ('energy', 'forces', 'stress') for s in ('', '_std')
+                                 if n != 'stress' or atoms is systems[1]} | {'free_energy'}
+        for name in single:
+            np.testing.assert_allclose(together[name], single[name], rtol=1e-9, atol=1e-9)
+    each = [GeoMFormerCalculator(periodic_model(k), 'eV', dtype=torch.float64).predict([systems[1]])[0]['stress']
+            for k in range(2)]
+    np.testing.assert_allclose(calc.predict(systems)[1]['stress'], np.mean(each, axis=0))
+    np.testing.assert_allclose(calc.predict(systems)[1]['stress_std'], np.std(each, axis=0, ddof=1))
+
+
+@pytest.mark.parametrize('net, atoms', [
+    (periodic_model, shaken('H2O')), (lambda: periodic_model(vector_head='direct'), ice()),
+    (lambda: periodic_model(periodic='ghost', cutoff=1.2), ice())], ids=['molecule', 'direct', 'ghost'])
+def test_where_there_is_no_stress(net, atoms):
+    atoms.calc = GeoMFormerCalculator(net(), 'eV')
+    assert np.isfinite(atoms.get_potential_energy())
+    with pytest.raises(PropertyNotImplementedError):
+        atoms.get_stress()
+
+
+def test_charge_and_spin():
+    net, atoms = model(charges=(-1, 0, 1), spins=(1, 2)), shaken('H2O')
+    atoms.calc = GeoMFormerCalculator(net, 'eV', dtype=torch.float64)
+    energies = {}
+    for charge, spin in ((0, 1), (1, 2), (-1, 2), (0, 1)):
+        atoms.info.update(charge=charge, spin=spin)
+        energy = atoms.get_potential_energy()
+        expected, _ = net.double().eval()(torch.tensor(atoms.numbers), torch.from_numpy(atoms.positions),
+                                          charge=torch.tensor([charge]), spin=torch.tensor([spin]))
+        assert energy == pytest.approx(float(expected.detach()), abs=1e-9)
+        energies.setdefault((charge, spin), energy)
+        assert energy == energies[charge, spin]
+    assert len(set(energies.values())) == 3
+    atoms.info.clear()  # neutral, a singlet
+    assert atoms.get_potential_energy() == energies[0, 1]
+    ion = atoms.copy()
+    ion.info['charge'] = np.int64(-1)
+    one, other = atoms.calc.predict([atoms, ion])
+    assert one['energy'] == pytest.approx(energies[0, 1]) and other['energy'] != one['energy']
+
+
+def test_a_crystal_with_a_charge():
+    net, atoms = periodic_model(charges=(0, 1)), ice()
+    atoms.info['charge'] = 1.0
+    charged, = GeoMFormerCalculator(net, 'eV').predict([atoms])
+    neutral, = GeoMFormerCalculator(net, 'eV').predict([ice()])
+    assert charged['energy'] != neutral['energy'] and not np.allclose(charged['stress'], neutral['stress'])
+
+
+@pytest.mark.parametrize('fields, info, message', [
+    (dict(), dict(charge=1), r"molecule 0 has info\['charge'\] = 1, and the model knows no charges"),
+    (dict(), dict(spin=2), r"molecule 0 has info\['spin'\] = 2, and the model knows no spins"),
+    (dict(charges=(0, 1)), dict(charge=-1), r"info\['charge'\] = -1, and the model knows only \[0, 1\]"),
+    (dict(spins=(2, 4)), dict(), r"info\['spin'\] = 1, and the model knows only \[2, 4\]"),
+    (dict(), dict(charge=0.5), r"info\['charge'\] must be an integer \(got 0.5\)"),
+    (dict(), dict(charge='one'), r"info\['charge'\] must be an integer \(got 'one'\)"),
+], ids=range(6))
+def test_charges_that_are_refused(fields, info, message):
+    atoms = molecule('H2O')
+    atoms.info.update(info)
+    with pytest.raises(ValueError, match=message):
+        GeoMFormerCalculator(model(**fields), 'eV').predict([atoms])
+
+
 def test_it_works_on_a_copy():
     net = model().train()
     GeoMFormerCalculator(net, 'eV', dtype=torch.float64)
@@ -128,10 +248,11 @@ def test_from_folders(tmp_path):
 @pytest.mark.parametrize('atoms, message', [
     (Atoms(), 'molecule 1 has no atoms'),
     (Atoms('OH2', [[0, 0, 0], [1, 0, 0], [0, 1, 0]], cell=[9, 9, 9], pbc=[True, False, True]),
-     r"periodic systems are not supported \(molecule 1 has pbc=\[True, False, True\]\)"),
+     r"molecule 1 has pbc=\[True, False, True\], which the model does not support \(periodic systems need a 'cutoff'"),
     (Atoms('NaCl', [[0, 0, 0], [2, 0, 0]]),
      r"molecule 1 has elements that the model was not trained on: Cl, Na \(it knows the atomic numbers \[1, 6, 8\]\)"),
-], ids=range(3))
+    (Atoms('OH', [[0, 0, 0], [1, 0, 0]], pbc=True), r"molecule 1 is periodic along a lattice vector of zero length"),
+], ids=range(4))
 def test_molecules_that_are_refused(atoms, message):
     with pytest.raises(ValueError, match=message):
         GeoMFormerCalculator(model(), 'eV').predict([molecule('H2O'), atoms])
@@ -143,9 +264,10 @@ def test_molecules_that_are_refused(atoms, message):
     ([dict(vector_head='direct', velocity='merged')], {},
      r"'model' must not read velocities \(got velocity='merged'\)"),
     ([{}, dict(elements=(1, 6))], {}, r"all models must know the same elements \(got \[1, 6, 8\] and \[1, 6\]\)"),
+    ([{}, dict(charges=(0, 1))], {}, r"all models must know the same charges and spins \(got .*'charge': \(0, 1\)"),
     ([{}], dict(energy_unit='Ry'), r"'energy_unit' must be one of eV, kcal/mol, kJ/mol, Hartree \(got 'Ry'\)"),
     ([{}], dict(dtype=torch.float16), r"'dtype' must be torch.float32 or torch.float64 \(got torch.float16\)"),
-], ids=range(6))
+], ids=range(7))
 def test_models_that_are_refused(models, kwargs, message):
     nets = [GeoMFormer(**dict(elements=ELEMENTS, channels=8, heads=2, num_layers=1, num_kernels=4,
                               vector_head='conservative') | changes) for changes in models]

@@ -275,6 +275,27 @@ def test_training_mode_is_equivariant_and_random(name):
     assert (draw(data.pos, 4)[1] - vectors).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize('velocity', ['none', 'paired'])
+def test_charges_and_spins_of_molecules(velocity):
+    """Each molecule has its own; which index a charge has is nobody's matter."""
+    fields = dict(charges=(-1, 0, 2), spins=(1, 3), velocity=velocity)
+    model, data = small(**fields), batch_of(cloud(4, 1), cloud(4, 1), cloud(4, 1), cloud(3, 2))
+    vel = None if velocity == 'none' else data.pos.cos()
+    if vel is not None:
+        vel[4:8] = vel[8:12] = vel[:4]
+    totals = dict(charge=torch.tensor([0, 2, 2, -1]), spin=torch.tensor([1, 3, 1, 3]))
+    energy, vectors = run(model, data, vel=vel, **totals)
+    assert torch.cdist(energy[:3, None], energy[:3, None]).add(torch.eye(3)).min() > 1e-4
+    assert (vectors[:4] - vectors[4:8]).abs().max() > 1e-4
+    for k, part in enumerate((slice(0, 4), slice(4, 8), slice(8, 12), slice(12, 15))):
+        alone = model(data.z[part], data.pos[part], vel=None if vel is None else vel[part],
+                      **{name: value[k:k + 1] for name, value in totals.items()})
+        close(alone[0], energy[k:k + 1])
+        close(alone[1], vectors[part])
+    count = sum(p.numel() for p in model.parameters()) - sum(p.numel() for p in small(velocity=velocity).parameters())
+    assert count == 5 * model.config.channels
+
+
 def test_mirror_images_look_alike_unless_chiral():
     left, right = MOLECULES['CHFClBr R'], MOLECULES['CHFClBr S']
     model = small(directional=True, equivariant_init='both')
@@ -503,6 +524,11 @@ def call(fields=None, z=WATER.z, pos=WATER.pos, **kwargs):
     (lambda: call(dict(velocity='merged')), r"'vel' must be given: this GeoMFormer reads velocities"),
     (lambda: call(dict(velocity='merged'), vel=WATER.pos[:2]), r"'vel' must be \[3, 3\], like 'pos' \(got \[2, 3\]\)"),
     (lambda: call(dict(velocity='merged'), vel=WATER.pos * math.inf), r"'vel' must be finite \(got"),
+    (lambda: call(charge=torch.tensor([1])), r"'charge' must not be given: this GeoMFormer reads no charges"),
+    (lambda: call(dict(spins=(1, 2))), r"'spin' must be given: this GeoMFormer reads spins"),
+    (lambda: call(dict(spins=(1, 2)), spin=torch.tensor(1)), r"'spin' must be integers \[1\] \(got \[\], torch.int"),
+    (lambda: call(dict(charges=(0, 1)), charge=torch.zeros(1)), r"'charge' must be integers \[1\] \(got \[1\], "),
+    (lambda: call(dict(charges=(0, 1)), charge=torch.tensor([-1])), r"'charge' must be of \[0, 1\] \(got \[-1\]\)"),
     (lambda: call(edge_index=torch.zeros(3, 2).long()), r"'edge_index' must be integers \[2, E\] \(got \[3, 2\]"),
     (lambda: call(edge_index=torch.tensor([[0], [3]])), r"'edge_index' must name atoms 0 to 2 \(got 0 to 3\)"),
     (lambda: call(edge_index=torch.tensor([[0], [2]]), batch=torch.tensor([0, 0, 1])),
@@ -512,7 +538,7 @@ def call(fields=None, z=WATER.z, pos=WATER.pos, **kwargs):
      r"'scalars' must be \[1, 1\] \(got \[2\]\)"),
     (lambda: small().fit_references(WATER.z + 2, torch.zeros(3).long(), torch.ones(1)),
      r"'z' must hold elements of .* \(got \[3, 10\]\)"),
-], ids=range(24))
+], ids=range(29))
 def test_bad_input(bad, message):
     with pytest.raises(ValueError, match=message):
         bad()
@@ -528,6 +554,8 @@ def test_bad_input(bad, message):
                    'vector_head')],
     (dict(channels=10, heads=4), r"'channels' must be a multiple of heads = 4 \(got 10\)"),
     (dict(elements=(1, 1)), r"'elements' must be distinct integers \(got \(1, 1\)\)"),
+    (dict(charges=(0, 0)), r"'charges' must be distinct integers \(got \(0, 0\)\)"),
+    (dict(spins=(0, 1)), r"'spins' are multiplicities 2 S \+ 1, which are at least 1 \(got \(0, 1\)\)"),
     (dict(attentions=('self', )), r"'attentions' must be of inv_self, .* \(got \('self',\)\)"),
     (dict(softening=-1.0), r"'softening' must not be negative \(got -1.0\)"),
     (dict(cutoff=0.0), r"'cutoff' must be positive and finite, or None \(got 0.0\)"),

@@ -3,17 +3,21 @@ from __future__ import annotations
 
 import copy
 import json
+import numbers
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from ase import Atoms, units
 from ase.calculators.calculator import Calculator, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
 
 from torch_geometric_inertial.models.atom_predictor import AtomPredictor
 from torch_geometric_inertial.models.pretrained import CONFIG_FILE, locate
 
+TOTALS = {'charge': 0, 'spin': 1}  #: Of a molecule whose `info` is silent: neutral, and a singlet.
 ENERGY_UNITS = {'eV': 1.0, 'kcal/mol': units.kcal / units.mol, 'kJ/mol': units.kJ / units.mol, 'Hartree': units.Hartree}
 
 
@@ -21,8 +25,13 @@ class GeoMFormerCalculator(Calculator):
     r"""An ASE calculator of one predictor, or of several that were trained alike: then their mean, and how far they are
     apart.
 
-    Gives :obj:`energy` and :obj:`free_energy` (eV) and :obj:`forces` (eV/Å). With several models,
-    :obj:`results['energy_std']` and :obj:`results['forces_std']` [N, 3] hold the standard deviations, over n - 1.
+    Gives :obj:`energy` and :obj:`free_energy` (eV) and :obj:`forces` (eV/Å); for periodic systems whose cell has a
+    volume, if forces are conservative, also :obj:`stress` (eV/Å³; xx, yy, zz, yz, xz, xy). With several models,
+    :obj:`results['energy_std']`, :obj:`results['forces_std']` [N, 3] and :obj:`results['stress_std']` [6] hold the
+    standard deviations, over n - 1.
+
+    Models that read total charges and spins find them in :obj:`atoms.info['charge']` (0 if it is silent) and
+    :obj:`atoms.info['spin']`, the multiplicity (1 if it is silent). Others refuse ions and radicals.
 
     Args:
         model (AtomPredictor or list): :class:`~torch_geometric_inertial.GeoMFormer`,
@@ -35,7 +44,8 @@ class GeoMFormerCalculator(Calculator):
         device (str or torch.device): Where to compute. (default: :obj:`'cpu'`)
 
     Raises:
-        ValueError: If a model gives no energy or no forces, the models know different elements, or the unit is unknown.
+        ValueError: If a model gives no energy or no forces, the models know different elements, charges or spins, or
+            the unit is unknown.
 
     Example:
         >>> atoms = ase.build.molecule('CH3CH2OH')
@@ -60,6 +70,9 @@ class GeoMFormerCalculator(Calculator):
             if set(c.elements) != set(models[0].config.elements):
                 raise ValueError(f"all models must know the same elements (got {sorted(models[0].config.elements)} and "
                                  f"{sorted(c.elements)})")
+            if m.known_totals != models[0].known_totals:
+                raise ValueError("all models must know the same charges and spins "
+                                 f"(got {models[0].known_totals} and {m.known_totals})")
         if energy_unit not in ENERGY_UNITS:
             raise ValueError(f"'energy_unit' must be one of {', '.join(ENERGY_UNITS)} (got '{energy_unit}')")
         if dtype not in (torch.float32, torch.float64):
@@ -68,6 +81,10 @@ class GeoMFormerCalculator(Calculator):
         for ours, theirs in zip(self.models, models, strict=True):
             ours.reference = theirs.reference.to(device, torch.float64)  # total energies have more digits than float32
         self.unit, self.dtype, self.device = ENERGY_UNITS[energy_unit], dtype, torch.device(device)
+        self.exact = all(getattr(m.config, 'periodic', 'exact') == 'exact' for m in self.models)
+        self.gives_stress = self.exact and all(m.config.vector_head == 'conservative' for m in self.models)
+        if self.gives_stress:
+            self.implemented_properties = [*self.implemented_properties, 'stress']
 
     @classmethod
     def from_pretrained(cls, *names_or_folders: str | Path, energy_unit: str | None = None,
@@ -87,48 +104,103 @@ class GeoMFormerCalculator(Calculator):
             energy_unit, = stated
         return cls(models, energy_unit, **kwargs)
 
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        changes = super().check_state(atoms, tol)
+        if not changes and any(_total(atoms, name) != _total(self.atoms, name) for name in TOTALS):
+            return ['info']  # ASE itself does not look there
+        return changes
+
     def calculate(self, atoms: Atoms | None = None, properties: Sequence[str] = ('energy', ),
                   system_changes: Sequence[str] = all_changes) -> None:
         super().calculate(atoms, properties, system_changes)
         self.results, = self.predict([self.atoms])
 
     def predict(self, molecules: Sequence[Atoms]) -> list[dict[str, float | np.ndarray]]:
-        r"""The results of several molecules, computed together.
+        r"""The results of several molecules, crystals and slabs, computed together.
 
         Args:
             molecules: Any number of :class:`ase.Atoms`.
 
         Raises:
-            ValueError: If one has no atoms, an element that the models do not know, or periodic boundaries.
+            ValueError: If one has no atoms; an element, a charge or a spin that the models do not know; or periodic
+                boundaries that they cannot see.
         """
         if len(molecules) == 0:
             return []
-        known = self.models[0].config.elements
         for i, atoms in enumerate(molecules):
-            if len(atoms) == 0:
-                raise ValueError(f"molecule {i} has no atoms")
-            if atoms.pbc.any():
-                raise ValueError(f"periodic systems are not supported (molecule {i} has pbc={atoms.pbc.tolist()}); "
-                                 "set 'atoms.pbc = False' if it is a molecule in a box")
-            unknown = sorted({symbol for symbol, z in zip(atoms.symbols, atoms.numbers, strict=True) if z not in known})
-            if unknown:
-                raise ValueError(f"molecule {i} has elements that the model was not trained on: {', '.join(unknown)} "
-                                 f"(it knows the atomic numbers {sorted(known)})")
-        length = [len(atoms) for atoms in molecules]
-        z = torch.from_numpy(np.concatenate([atoms.numbers for atoms in molecules])).long().to(self.device)
-        centred = np.concatenate([atoms.positions - atoms.positions.mean(axis=0) for atoms in molecules])
-        pos = torch.from_numpy(centred).to(self.device, self.dtype)
-        batch = torch.repeat_interleave(torch.tensor(length)).to(self.device)
+            self._check(i, atoms)
+        periodic = np.array([atoms.pbc.any() for atoms in molecules])
+        inputs = self._inputs(molecules, bool(periodic.any()))
         with torch.no_grad():
-            outputs = [model(z, pos, batch, batch_size=len(length)) for model in self.models]
-        energies, forces = (self.unit * torch.stack(column).double().cpu().numpy() for column in zip(*outputs,
-                                                                                                  strict=True))
-        ends = np.cumsum(length)[:-1]
-        results: list[dict[str, float | np.ndarray]] = [
-            dict(energy=float(energy), free_energy=float(energy), forces=force)
-            for energy, force in zip(energies.mean(axis=0), np.split(forces.mean(axis=0), ends), strict=True)]
-        if len(self.models) > 1:
-            spread = zip(energies.std(axis=0, ddof=1), np.split(forces.std(axis=0, ddof=1), ends), strict=True)
-            for result, (energy, force) in zip(results, spread, strict=True):
-                result.update(energy_std=float(energy), forces_std=force)
+            if self.gives_stress and periodic.any():
+                outputs = [model.stress(**inputs) for model in self.models]
+            else:
+                outputs = [model(**inputs) for model in self.models]
+        energies, forces, *stresses = (self.unit * torch.stack(column).double().cpu().numpy()
+                                       for column in zip(*outputs, strict=True))
+        ends = np.cumsum([len(atoms) for atoms in molecules])[:-1]
+        results: list[dict[str, float | np.ndarray]] = []
+        for i, atoms in enumerate(molecules):
+            values = dict(energy=energies[:, i], forces=np.split(forces, ends, axis=1)[i])  # of each model
+            if stresses and atoms.pbc.any() and atoms.cell.rank == 3:
+                values['stress'] = full_3x3_to_voigt_6_stress(stresses[0][:, i])
+            result = {name: value.mean(axis=0) for name, value in values.items()}
+            if len(self.models) > 1:
+                result |= {f'{name}_std': value.std(axis=0, ddof=1) for name, value in values.items()}
+            result = {name: float(value) if value.ndim == 0 else value for name, value in result.items()}
+            results.append(result | dict(free_energy=result['energy']))
         return results
+
+    def _check(self, index: int, atoms: Atoms) -> None:
+        known = self.models[0].config.elements
+        if len(atoms) == 0:
+            raise ValueError(f"molecule {index} has no atoms")
+        if atoms.pbc.any():
+            if (atoms.pbc & ~atoms.cell.array.any(axis=1)).any():
+                raise ValueError(f"molecule {index} is periodic along a lattice vector of zero length "
+                                 f"(pbc={atoms.pbc.tolist()}, cell={atoms.cell.array.tolist()})")
+            try:
+                for model in self.models:
+                    model.check_periodic()
+            except ValueError as error:
+                raise ValueError(f"molecule {index} has pbc={atoms.pbc.tolist()}, which the model does not support "
+                                 f"({error}); set 'atoms.pbc = False' if it is a molecule in a box") from error
+        unknown = sorted({symbol for symbol, z in zip(atoms.symbols, atoms.numbers, strict=True) if z not in known})
+        if unknown:
+            raise ValueError(f"molecule {index} has elements that the model was not trained on: {', '.join(unknown)} "
+                             f"(it knows the atomic numbers {sorted(known)})")
+        for name, values in self.models[0].known_totals.items():
+            total = _total(atoms, name)
+            if total not in (values or (TOTALS[name], )):
+                raise ValueError(f"molecule {index} has info['{name}'] = {total}, and the model knows "
+                                 f"{f'only {list(values)}' if values else f'no {name}s'}")
+
+    def _inputs(self, molecules: Sequence[Atoms], periodic: bool) -> dict[str, Any]:
+        """The arguments of the models' :meth:`forward`."""
+        def tensor(x: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
+            return torch.from_numpy(x).to(self.device, dtype)
+
+        z = np.concatenate([atoms.numbers for atoms in molecules])
+        centred = []
+        for atoms in molecules:  # float32 loses digits far away
+            pos = atoms.get_positions(wrap=self.exact and atoms.pbc.any())
+            centred.append(pos - pos.mean(axis=0))
+        length = torch.tensor([len(atoms) for atoms in molecules])
+        inputs: dict[str, Any] = dict(
+            z=tensor(z, torch.int64), pos=tensor(np.concatenate(centred), self.dtype),
+            batch=torch.repeat_interleave(length).to(self.device), batch_size=len(molecules))
+        if periodic:
+            # Vectors that are no periods may be zero in ASE; completed ones let the volume not vanish.
+            inputs.update(cell=tensor(np.stack([atoms.cell.complete().array for atoms in molecules]), self.dtype),
+                          pbc=tensor(np.stack([atoms.pbc for atoms in molecules]), torch.bool))
+        for name, known in self.models[0].known_totals.items():
+            if known:
+                inputs[name] = tensor(np.array([_total(atoms, name) for atoms in molecules]), torch.int64)
+        return inputs
+
+
+def _total(atoms: Atoms, name: str) -> int:
+    value = atoms.info.get(name, TOTALS[name])
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not float(value).is_integer():
+        raise ValueError(f"info['{name}'] must be an integer (got {value!r})")
+    return int(float(value))

@@ -1,6 +1,7 @@
 r"""The shared core of the predictors: checks, molecules in a batch, heads, energies and forces."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,11 +70,12 @@ class Atoms:
         ptr (Tensor): Their offsets [B + 1].
         pairs (Pairs): Which atoms see which.
         own (Tensor, optional): Where the atoms [N] stand if ghosts are among them.
+        totals (list): Indices [B] of the molecules' charges and spins, as far as the model reads them.
     """
     def __init__(self, types: Tensor, pos: Tensor, center: Tensor, vel: Tensor | None, packing: Packing, ptr: Tensor,
-                 pairs: Pairs, own: Tensor | None = None):
+                 pairs: Pairs, own: Tensor | None = None, totals: Sequence[Tensor] = ()):
         self.types, self.pos, self.center, self.vel = types, pos, center, vel
-        self.packing, self.ptr, self.pairs, self.own = packing, ptr, pairs, own
+        self.packing, self.ptr, self.pairs, self.own, self.totals = packing, ptr, pairs, own, totals
 
     def without_ghosts(self) -> Atoms:
         r"""The atoms alone, for what comes after the layers."""
@@ -137,6 +139,7 @@ class AtomPredictor(Pretrained, nn.Module):
         super().__init__()
         c = self.config = config
         self.dense_size = dense_size
+        self.known_totals = {name: tuple(getattr(c, f'{name}s', ())) for name in ('charge', 'spin')}
         index = torch.full((max(c.elements) - min(c.elements) + 3, ), -1)  # one more at both ends: no element
         index[torch.tensor(c.elements) - min(c.elements) + 1] = torch.arange(len(c.elements))
         self.register_buffer('type_index', index, persistent=False)
@@ -154,8 +157,9 @@ class AtomPredictor(Pretrained, nn.Module):
         raise NotImplementedError
 
     def forward(self, z: Tensor, pos: Tensor, batch: Tensor | None = None, *, vel: Tensor | None = None,
-                cell: Tensor | None = None, pbc: Tensor | None = None, edge_index: Tensor | None = None,
-                edge_offset: Tensor | None = None, batch_size: int | None = None, vectors: bool | None = None,
+                cell: Tensor | None = None, pbc: Tensor | None = None, charge: Tensor | None = None,
+                spin: Tensor | None = None, edge_index: Tensor | None = None, edge_offset: Tensor | None = None,
+                batch_size: int | None = None, vectors: bool | None = None,
                 validate: bool = True) -> tuple[Tensor | None, Tensor | None]:
         r"""
         Args:
@@ -167,6 +171,8 @@ class AtomPredictor(Pretrained, nn.Module):
                 outside of it.
             pbc (Tensor, optional): Which of them are periods, [B, 3] or [3], bool. Atoms see all images within the
                 cutoff; systems without a period are molecules.
+            charge (Tensor, optional): Total charges [B], integers, for models that know them.
+            spin (Tensor, optional): Multiplicities :math:`2 S + 1` [B], integers, for models that know them.
             edge_index (Tensor, optional): Pairs (j, i) [2, E], from j to i as in PyG, instead of all pairs or those
                 within the cutoff. An atom always sees itself.
             edge_offset (Tensor, optional): What to add to :math:`r_j - r_i` [E, 3], such as a lattice translation.
@@ -183,8 +189,8 @@ class AtomPredictor(Pretrained, nn.Module):
         Raises:
             ValueError: If an argument is wrong, or vectors are asked of a model without them.
         """
-        inputs = dict(vel=vel, cell=cell, pbc=pbc, edge_index=edge_index, edge_offset=edge_offset,
-                      batch_size=batch_size, validate=validate)
+        inputs = dict(vel=vel, cell=cell, pbc=pbc, charge=charge, spin=spin, edge_index=edge_index,
+                      edge_offset=edge_offset, batch_size=batch_size, validate=validate)
         if vectors and self.config.vector_head == 'none':
             raise ValueError(f"this {type(self).__name__} predicts scalars only ('vector_head' is 'none'): it has no "
                              "vectors to give")
@@ -200,8 +206,8 @@ class AtomPredictor(Pretrained, nn.Module):
         return (energy, -gradient) if differentiable else (energy.detach(), -gradient)
 
     def stress(self, z: Tensor, pos: Tensor, batch: Tensor | None = None, *, cell: Tensor, pbc: Tensor,
-               vel: Tensor | None = None, batch_size: int | None = None,
-               validate: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+               vel: Tensor | None = None, charge: Tensor | None = None, spin: Tensor | None = None,
+               batch_size: int | None = None, validate: bool = True) -> tuple[Tensor, Tensor, Tensor]:
         r"""Energies, forces and stresses
 
         .. math:: \sigma = \frac{1}{V} \frac{\partial E}{\partial \epsilon}, \qquad
@@ -209,7 +215,7 @@ class AtomPredictor(Pretrained, nn.Module):
             \epsilon = \epsilon^\top .
 
         Args:
-            z, pos, batch, cell, pbc, vel, batch_size, validate: Those of :meth:`forward`.
+            z, pos, batch, cell, pbc, vel, charge, spin, batch_size, validate: Those of :meth:`forward`.
 
         Returns:
             Energies [B]; forces [N, 3]; and stresses [B, 3, 3], symmetric, in units of energy per Å³, zero for systems
@@ -238,7 +244,8 @@ class AtomPredictor(Pretrained, nn.Module):
             strain = pos.new_zeros(cell.shape, requires_grad=True)
             deformation = torch.eye(3, dtype=pos.dtype, device=pos.device) + 0.5 * (strain + strain.mT)
             strained = (pos.unsqueeze(1) @ deformation[batch]).squeeze(1)
-            inputs = dict(vel=vel, cell=cell @ deformation, pbc=pbc, batch_size=batch_size, validate=validate)
+            inputs = dict(vel=vel, cell=cell @ deformation, pbc=pbc, charge=charge, spin=spin, batch_size=batch_size,
+                          validate=validate)
             energy, _ = self._predict(z, strained, batch, False, inputs)
             with torch.autocast(pos.device.type, enabled=False):
                 gradient, virial = torch.autograd.grad(energy.sum(), [pos, strain], create_graph=differentiable)
@@ -284,8 +291,9 @@ class AtomPredictor(Pretrained, nn.Module):
 
     @torch.compiler.disable  # its checks and sizes look at the data
     def prepare(self, z: Tensor, pos: Tensor, batch: Tensor | None = None, *, vel: Tensor | None = None,
-                cell: Tensor | None = None, pbc: Tensor | None = None, edge_index: Tensor | None = None,
-                edge_offset: Tensor | None = None, batch_size: int | None = None, validate: bool = True) -> Atoms:
+                cell: Tensor | None = None, pbc: Tensor | None = None, charge: Tensor | None = None,
+                spin: Tensor | None = None, edge_index: Tensor | None = None, edge_offset: Tensor | None = None,
+                batch_size: int | None = None, validate: bool = True) -> Atoms:
         r"""Checks the arguments of :meth:`forward` and lays the atoms out."""
         batch = self._check(z, pos, batch, vel, edge_index, edge_offset, validate)
         if batch_size is None:
@@ -296,6 +304,8 @@ class AtomPredictor(Pretrained, nn.Module):
             unknown = sorted(set(z[types < 0].tolist()))
             raise ValueError(f"'z' must hold elements of {list(self.config.elements)} (got {unknown})")
         types = types.clamp(min=0)
+        totals = [index for name, value in (('charge', charge), ('spin', spin))
+                  if (index := self._total(name, value, batch_size, validate)) is not None]
         center = segment_mean(pos, ptr)
         pos, own = pos - center[batch], None
         if cell is not None or pbc is not None:
@@ -323,7 +333,23 @@ class AtomPredictor(Pretrained, nn.Module):
             if closest < CLOSEST:
                 raise ValueError(f"'pos' must not hold two atoms of one molecule closer than {CLOSEST} Å "
                                  f"(got {closest:.3g} Å)")
-        return Atoms(types, pos, center, vel, packing, ptr, pairs, own)
+        return Atoms(types, pos, center, vel, packing, ptr, pairs, own, totals)
+
+    def _total(self, name: str, value: Tensor | None, batch_size: int, validate: bool) -> Tensor | None:
+        """Where the molecules' charges or spins stand among those that the model knows [B]."""
+        known, model = self.known_totals[name], type(self).__name__
+        if not known:
+            if value is not None:
+                raise ValueError(f"'{name}' must not be given: this {model} reads no {name}s")
+            return None
+        if value is None:
+            raise ValueError(f"'{name}' must be given: this {model} reads {name}s")
+        if value.shape != (batch_size, ) or value.is_floating_point():
+            raise ValueError(f"'{name}' must be integers [{batch_size}] (got {list(value.shape)}, {value.dtype})")
+        match = value.unsqueeze(1) == torch.tensor(known, device=value.device)
+        if validate and not bool(match.any(1).all()):
+            raise ValueError(f"'{name}' must be of {list(known)} (got {sorted(set(value[~match.any(1)].tolist()))})")
+        return match.int().argmax(1)
 
     def _lattice(self, cell: Tensor | None, pbc: Tensor | None, batch_size: int,
                  pos: Tensor) -> tuple[Tensor, Tensor]:

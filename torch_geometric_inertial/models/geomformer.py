@@ -46,6 +46,9 @@ class GeoMFormerConfig(HeadConfig):
             :obj:`'paired'`: two networks that meet in the head, as in the paper; :obj:`'paired_shared'`: two streams
             of vectors with one of scalars.
         speed_range (tuple): Speeds that the Gaussians of velocities cover.
+        charges (tuple): Total charges of molecules that the model tells apart, such as :obj:`(-1, 0, 1)`; without any
+            it reads none.
+        spins (tuple): Multiplicities :math:`2 S + 1` that it tells apart, such as :obj:`(1, 2, 3)`, likewise.
         conjugation (bool): The network knows types only by whether two are equal; exchanging them changes nothing.
         node_rbf_sum (bool): Scalars start with the sum of their distances' Gaussians, too.
         directional (bool): Values along directions between atoms, see
@@ -87,6 +90,8 @@ class GeoMFormerConfig(HeadConfig):
     softening: float = 0.1
     velocity: str = 'none'
     speed_range: tuple[float, float] = (0.0, 4.0)
+    charges: tuple[int, ...] = ()
+    spins: tuple[int, ...] = ()
     conjugation: bool = False
     node_rbf_sum: bool = False
     directional: bool = False
@@ -108,10 +113,15 @@ class GeoMFormerConfig(HeadConfig):
     drop_path: float = 0.0
 
     def __post_init__(self):
-        for name in ('elements', 'radius', 'speed_range', 'attentions'):
+        for name in ('elements', 'radius', 'speed_range', 'attentions', 'charges', 'spins'):
             object.__setattr__(self, name, tuple(getattr(self, name)))  # lists, as JSON has them
         if not self.elements or len(set(self.elements)) != len(self.elements):
             raise ValueError(f"'elements' must be distinct integers (got {self.elements})")
+        for name in ('charges', 'spins'):
+            if len(set(getattr(self, name))) != len(getattr(self, name)):
+                raise ValueError(f"'{name}' must be distinct integers (got {getattr(self, name)})")
+        if any(spin < 1 for spin in self.spins):
+            raise ValueError(f"'spins' are multiplicities 2 S + 1, which are at least 1 (got {self.spins})")
         for name in ('channels', 'heads', 'num_layers', 'num_kernels'):
             if getattr(self, name) < 1:
                 raise ValueError(f"'{name}' must be at least 1 (got {getattr(self, name)})")
@@ -211,6 +221,7 @@ class GeoMFormer(AtomPredictor):
 
         networks = range(self.num_networks)
         self.embedding = nn.ModuleList(nn.Embedding(num_types, d) for _ in networks)
+        self.totals = nn.ModuleList(nn.Embedding(len(known), d) for known in (c.charges, c.spins) if known)
         self.encoding = nn.ModuleList(
             StructuralEncoding(pair_basis(), c.heads, 2 + 2 * own_streams,
                                c.num_layers if c.bias_per_layer else 1, c.bias_shared_heads, c.directional,
@@ -270,6 +281,8 @@ class GeoMFormer(AtomPredictor):
             types = torch.zeros_like(types)
         encoded = [encoding(pairs) for encoding in self.encoding]
         scalars = [embedding(types) for embedding in self.embedding]
+        for embedding, index in zip(self.totals, atoms.totals, strict=True):
+            scalars = [s + embedding(index)[atoms.batch] for s in scalars]
         for k, node_sum in enumerate(self.node_sum):
             scalars[k] = scalars[k] + node_sum(pairs.scalar_sum(encoded[k].basis))
         vectors = self._first_vectors(atoms, types, encoded[0].basis)
