@@ -40,7 +40,8 @@ UNKNOWN = {
     'models': {'rdkit', 'argparse'},
 }
 #: Packages that training from tensors does without. A guarded import (try) is no harm.
-OPTIONAL = {'rdkit', 'ase', 'jsonargparse', 'posebusters', 'matplotlib', 'PIL', 'py3Dmol', 'scipy', 'torch_scatter'}
+OPTIONAL = {'rdkit', 'ase', 'jsonargparse', 'posebusters', 'matplotlib', 'PIL', 'py3Dmol', 'scipy', 'torch_scatter',
+            'lmdb'}
 
 
 class Import(NamedTuple):

@@ -5,6 +5,12 @@ from torch_geometric_inertial.metrics.hit_rate import HitRate, hit_rate
 from torch_geometric_inertial.metrics.hydrogens import HydrogenReport, hydrogen_report, hydrogen_rmsd
 from torch_geometric_inertial.metrics.property_error import PropertyError, halves, property_error
 from torch_geometric_inertial.metrics.protocol import PROTOCOLS, Protocol
+from torch_geometric_inertial.metrics.relaxation import (
+    DistanceReport,
+    EnergyReport,
+    average_distance_within_threshold,
+    energy_within_threshold,
+)
 from torch_geometric_inertial.metrics.report import FIGURES, Report, comparison, evaluate
 from torch_geometric_inertial.metrics.stability import Stability, stability
 from torch_geometric_inertial.metrics.uniqueness import novelty, reference_smiles, uniqueness
@@ -14,6 +20,8 @@ __all__ = [
     'FIGURES',
     'PROTOCOLS',
     'CompletionReport',
+    'DistanceReport',
+    'EnergyReport',
     'HitRate',
     'HydrogenReport',
     'PropertyError',
@@ -21,9 +29,11 @@ __all__ = [
     'Report',
     'Stability',
     'Validity',
+    'average_distance_within_threshold',
     'comparison',
     'completion_report',
     'contains',
+    'energy_within_threshold',
     'evaluate',
     'frame_drift',
     'halves',

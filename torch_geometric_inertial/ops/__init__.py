@@ -17,6 +17,7 @@ from torch_geometric_inertial.ops.inverse_root import (
     inverse_root_ref,
     sylvester,
 )
+from torch_geometric_inertial.ops.minimum_image import minimum_image
 from torch_geometric_inertial.ops.nystrom_features import nystrom_features, nystrom_features_ref
 from torch_geometric_inertial.ops.rope_rotate import rope_rotate, rope_rotate_ref
 from torch_geometric_inertial.ops.segment import segment_mean, segment_sum, segment_sum_ref
@@ -33,6 +34,7 @@ __all__ = [
     'inverse_root',
     'inverse_root_newton_schulz',
     'inverse_root_ref',
+    'minimum_image',
     'nystrom_features',
     'nystrom_features_ref',
     'rope_rotate',
