@@ -45,6 +45,10 @@ class GeoMFormerConfig(HeadConfig):
         velocity (str): :obj:`'none'`; :obj:`'merged'`: positions and velocities in one stream of vectors;
             :obj:`'paired'`: two networks that meet in the head, as in the paper; :obj:`'paired_shared'`: two streams
             of vectors with one of scalars.
+        time_steps (int): 0: positions after the time that the data span come from one look at the first ones. Else the
+            steps of a learned integrator: the network gives accelerations and looks again where each step has taken the
+            atoms, so that it learns a law of motion and not its outcome (a second-order neural ODE, as SEGNO, Liu et
+            al., ICLR 2024).
         speed_range (tuple): Speeds that the Gaussians of velocities cover.
         charges (tuple): Total charges of molecules that the model tells apart, such as :obj:`(-1, 0, 1)`; without any
             it reads none.
@@ -89,6 +93,7 @@ class GeoMFormerConfig(HeadConfig):
     equivariant_init: str = 'centroid'
     softening: float = 0.1
     velocity: str = 'none'
+    time_steps: int = 0
     speed_range: tuple[float, float] = (0.0, 4.0)
     charges: tuple[int, ...] = ()
     spins: tuple[int, ...] = ()
@@ -146,12 +151,19 @@ class GeoMFormerConfig(HeadConfig):
         if self.positional and self.velocity != 'none':
             raise ValueError("'positional' vectors carry positions alone: 'velocity' must be 'none' "
                              f"(got '{self.velocity}')")
+        if self.time_steps < 0:
+            raise ValueError(f"'time_steps' must not be negative (got {self.time_steps})")
+        if self.time_steps > 0 and (self.velocity == 'none' or (self.scalar_head, self.vector_head)
+                                    != ('none', 'position')):
+            raise ValueError("'time_steps' are for models that read velocities and give positions alone (got velocity="
+                             f"'{self.velocity}', scalar_head='{self.scalar_head}', vector_head='{self.vector_head}')")
         self.check_heads()
 
     @classmethod
     def preset(cls, name: str, **changes) -> GeoMFormerConfig:
-        r"""A named task's model, with :obj:`changes` to its fields. :obj:`'n_body_paper'` is the paper's model of the
-        n-body task; the others have the paper's sizes, too.
+        r"""A named task's model, with :obj:`changes` to its fields. :obj:`'n_body'` integrates a learned law of motion,
+        :obj:`'n_body_direct'` predicts in one look, and :obj:`'n_body_paper'` is the paper's model of that task; the
+        others have the paper's sizes, too.
 
         Raises:
             ValueError: If there is no preset of that name.
@@ -167,7 +179,9 @@ class GeoMFormerConfig(HeadConfig):
 _N_BODY = GeoMFormerConfig(elements=(-1, 1), channels=80, heads=8, num_layers=4, radius=(0.05, 8.0), radial='log',
                            velocity='merged', scalar_head='none', vector_head='position')
 PRESETS = {
-    'n_body': replace(_N_BODY, conjugation=True, directional=True),
+    'n_body': replace(_N_BODY, channels=32, heads=4, num_layers=1, num_kernels=24, time_steps=8, conjugation=True,
+                      directional=True, equivariant_init='neighbours', equ_norm='none', head_norm='none'),
+    'n_body_direct': replace(_N_BODY, conjugation=True, directional=True),
     'n_body_paper': replace(_N_BODY, radius=(0.0, 6.0), radial='linear', velocity='paired', input_dropout=0.4,
                             attention_dropout=0.4, activation_dropout=0.4, dropout=0.4, drop_path=0.4),
     'rmd17': GeoMFormerConfig(channels=96, heads=8, num_layers=6, elements=(1, 6, 7, 8), radius=(0.0, 6.0),
@@ -238,6 +252,9 @@ class GeoMFormer(AtomPredictor):
             self.from_velocity = VectorInput(GaussianBasis(num_types, d, c.speed_range), d, c.softening)
         self.blocks = nn.ModuleList(
             nn.ModuleList(TwoStreamBlock(parts) for _ in range(c.num_layers)) for _ in networks)
+        if c.time_steps > 0:
+            assert self.drift is not None
+            nn.init.ones_(self.drift)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -264,9 +281,31 @@ class GeoMFormer(AtomPredictor):
                 if head is not None:
                     head.out.weight.mul_(0.1)  # the first predictions are near the mean of the data
 
+    def _predict(self, z: Tensor, pos: Tensor, batch: Tensor | None, vectors: bool, inputs: dict) -> tuple:
+        if self.config.time_steps == 0:
+            return super()._predict(z, pos, batch, vectors, inputs)
+        return None, self._integrate(self.prepare(z, pos, batch, **inputs), inputs) if vectors else None
+
+    def _integrate(self, atoms: Atoms, inputs: dict) -> Tensor:
+        r"""Positions after the learned time :math:`T`, in steps :math:`h = T / n`: half a drift, a kick by
+        accelerations that are fresh, half a drift; of second order where they do not depend on the velocity."""
+        assert self.vector_head is not None and self.drift is not None and atoms.vel is not None
+        step = self.drift / self.config.time_steps
+        pos, vel = atoms.pos, atoms.vel
+        for _ in range(self.config.time_steps):
+            pos = pos + 0.5 * step * vel
+            pairs = self._pairs(pos, atoms.types, atoms.ptr, atoms.packing, inputs['edge_index'], inputs['edge_offset'])
+            there = Atoms(atoms.types, pos, atoms.center, vel, atoms.packing, atoms.ptr, pairs, totals=atoms.totals)
+            acceleration = self.vector_head(*self.encode(there)).to(pos.dtype) * self.vector_scale
+            vel = vel + step * acceleration
+            pos = pos + 0.5 * step * vel
+        return pos + atoms.center[atoms.batch]
+
     def check_periodic(self) -> None:
         super().check_periodic()
         c = self.config
+        if c.time_steps > 0:
+            raise ValueError(f"periodic systems need 'time_steps' to be 0 (got {c.time_steps})")
         if c.positional:
             raise ValueError("periodic systems need 'positional' to be False: an infinite system has no centroid")
         if c.periodic == 'exact' and c.equivariant_init != 'neighbours':
