@@ -3,7 +3,20 @@ from torch_geometric_inertial.datasets.n_body import NBody
 from torch_geometric_inertial.datasets.oc20 import OC20
 from torch_geometric_inertial.datasets.qm9_sample import QM9Sample
 from torch_geometric_inertial.datasets.qm9_split import gdb_ids, qm9_split
+from torch_geometric_inertial.datasets.qm9_targets import EXTENSIVE, QM9_TARGETS, qm9_target
 from torch_geometric_inertial.datasets.relaxations import guess_tags, read_relaxations
 from torch_geometric_inertial.datasets.rmd17 import RevisedMD17
 
-__all__ = ['OC20', 'NBody', 'QM9Sample', 'RevisedMD17', 'gdb_ids', 'guess_tags', 'qm9_split', 'read_relaxations']
+__all__ = [
+    'EXTENSIVE',
+    'OC20',
+    'QM9_TARGETS',
+    'NBody',
+    'QM9Sample',
+    'RevisedMD17',
+    'gdb_ids',
+    'guess_tags',
+    'qm9_split',
+    'qm9_target',
+    'read_relaxations',
+]

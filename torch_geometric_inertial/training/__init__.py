@@ -5,7 +5,7 @@ from .fit import FitConfig, fit
 from .keep_best import KeepBest
 from .packed import PackedMolecules
 from .packed_targets import PackedTargets
-from .prediction_loss import EnergyForceLoss, PositionLoss
+from .prediction_loss import EnergyForceLoss, PositionLoss, PropertyLoss
 from .relaxation_input import RelaxationInput
 from .relaxed_gap import RelaxedGapLoss
 from .relaxed_prediction import RelaxedPrediction, predict_relaxed, relaxation_errors
@@ -17,6 +17,7 @@ __all__ = [
     'PackedMolecules',
     'PackedTargets',
     'PositionLoss',
+    'PropertyLoss',
     'RandomOrder',
     'RandomPose',
     'RelaxationInput',

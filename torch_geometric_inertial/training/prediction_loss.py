@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from torch_geometric_inertial.models.atom_predictor import AtomPredictor
+from torch_geometric_inertial.ops.segment import segment_mean, segment_sum
 from torch_geometric_inertial.training.packed_targets import PackedTargets
 
 
@@ -76,14 +77,9 @@ class EnergyForceLoss(nn.Module):
             raise ValueError("'energy_weight' and 'force_weight' must not be negative, nor both 0 "
                              f"(got {energy_weight} and {force_weight})")
         self.model, self.energy_weight, self.force_weight = model, energy_weight, force_weight
-        batch = data.batch()
-        model.fit_references(batch.z, batch.batch, batch.energy)
-        explained = model.reference.double().cpu()[[c.elements.index(k) for k in batch.z.tolist()], 0]
-        rest = batch.energy.double() - explained.new_zeros(len(data)).index_add_(0, batch.batch, explained)
-        deviation = rest.std() if len(data) > 1 else rest.new_zeros(())
-        self.register_buffer('scale', deviation if deviation > 0 else torch.ones_like(deviation))
+        self.register_buffer('scale', _fit_references(model, data, 'energy'))
         if c.vector_head == 'direct':
-            model.vector_scale.fill_(float(batch.force.std()))
+            model.vector_scale.fill_(float(data.atom_columns['force'].std()))
 
     def forward(self, batch: Data, generator: torch.Generator | None = None) -> EnergyForceTerms:
         r"""The loss of a batch with :obj:`z`, :obj:`pos`, :obj:`batch`, :obj:`energy` and :obj:`force`."""
@@ -92,3 +88,57 @@ class EnergyForceLoss(nn.Module):
         total = (self.energy_weight * (d_energy / self.scale).square().mean()
                  + self.force_weight * (d_force / self.scale).square().mean())
         return EnergyForceTerms(total, d_energy.abs().mean(), d_force.abs().mean())
+
+
+class PropertyTerms(NamedTuple):
+    r"""The loss; then the mean absolute error in the unit of the data."""
+    total: Tensor
+    mae: Tensor
+
+
+class PropertyLoss(nn.Module):
+    r"""The error of one scalar of each molecule in standard deviations :math:`\sigma` of what the model's references
+    leave: :math:`|\Delta y| / \sigma`, rounded off to a parabola below :obj:`beta`.
+
+    Builds upon a model's references: :meth:`~torch_geometric_inertial.models.AtomPredictor.fit_references` is called
+    with the training values, so that the model predicts in their unit.
+
+    Args:
+        model (AtomPredictor): Predicts one scalar, a :obj:`'sum'` or a :obj:`'mean'`.
+        data (PackedTargets): The training set.
+        target (str): Its column [M]. (default: :obj:`'y'`)
+        beta (float): Where the parabola ends, in :math:`\sigma`. (default: :obj:`0.0`, none)
+
+    Raises:
+        ValueError: If the model gives something else, the data lack the column, or :obj:`beta` is negative.
+    """
+    scale: Tensor
+
+    def __init__(self, model: AtomPredictor, data: PackedTargets, target: str = 'y', beta: float = 0.0):
+        super().__init__()
+        c = model.config
+        if c.scalar_head == 'none' or c.num_scalars != 1:
+            raise ValueError(f"'model' must predict one scalar (got {c.num_scalars}, '{c.scalar_head}')")
+        if data.molecule_columns.get(target, torch.empty(0)).shape != (len(data), ):
+            raise ValueError(f"'data' must have a number '{target}' a molecule (got {data})")
+        if not beta >= 0:
+            raise ValueError(f"'beta' must not be negative (got {beta})")
+        self.model, self.target, self.beta = model, target, beta
+        self.register_buffer('scale', _fit_references(model, data, target))
+
+    def forward(self, batch: Data, generator: torch.Generator | None = None) -> PropertyTerms:
+        r"""The loss of a batch with :obj:`z`, :obj:`pos`, :obj:`batch` and the target."""
+        wanted = batch[self.target]
+        y, _ = self.model(batch.z, batch.pos, batch.batch, batch_size=wanted.size(0), vectors=False)
+        loss = nn.functional.smooth_l1_loss(y / self.scale, wanted / self.scale, beta=self.beta)
+        return PropertyTerms(loss, (y - wanted).abs().mean())
+
+
+def _fit_references(model: AtomPredictor, data: PackedTargets, target: str) -> Tensor:
+    """Fits the model's references to a column, and returns the standard deviation of what they leave."""
+    batch, values = data.batch(), data.molecule_columns[target].double()
+    model.fit_references(batch.z, batch.batch, values)
+    reduce = segment_sum if model.config.scalar_head == 'sum' else segment_mean
+    explained = model.reference.double().cpu()[[model.config.elements.index(k) for k in batch.z.tolist()], 0]
+    deviation = (values - reduce(explained, data.ptr)).std() if len(data) > 1 else values.new_zeros(())
+    return deviation if deviation > 0 else torch.ones_like(deviation)
