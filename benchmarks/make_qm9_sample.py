@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 import torch_geometric_inertial.datasets
-from torch_geometric_inertial.datasets.qm9_sample import STEP
+from torch_geometric_inertial.datasets.qm9_sample import STEP, STEP_HARTREE, UNKNOWN
 
 NUM_MOLECULES = 10_000
 SEED = 0
@@ -28,6 +28,8 @@ def main() -> None:
         train = file['edm_train']
     with np.load(args.data / 'qm9_geom.npz') as file:
         geom = dict(file)
+    with np.load(args.data / 'qm9_targets.npz') as file:
+        targets, columns = file['T'], list(file['columns'])
 
     rows = np.flatnonzero(np.isin(geom['gdb_id'], train))
     rows = np.sort(np.random.default_rng(SEED).choice(rows, NUM_MOLECULES, replace=False))
@@ -39,6 +41,8 @@ def main() -> None:
     start = np.cumsum(num_atoms) - num_atoms
     centre = np.add.reduceat(pos, start) / num_atoms[:, None]
     steps = np.round((pos - np.repeat(centre, num_atoms, axis=0)) / STEP).astype(np.int32)
+    homo, gap = (np.round(targets[geom['gdb_id'][rows] - 1, columns.index(name)] / STEP_HARTREE)
+                 for name in ('homo', 'gap'))
     np.savez_compressed(
         args.out,
         num_atoms=num_atoms.astype(np.uint8),
@@ -50,6 +54,8 @@ def main() -> None:
         bond_u=geom['bond_u'][bonds],
         bond_v=geom['bond_v'][bonds],
         bond_order=geom['bond_order'][bonds],
+        homo=homo.astype(np.int16),
+        gap=np.nan_to_num(gap, nan=UNKNOWN).astype(np.int16),
     )
     print(f'{args.out.name}: {len(rows)} molecules, {len(atoms)} atoms, {args.out.stat().st_size / 1e6:.2f} MB')
 

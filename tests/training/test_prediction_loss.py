@@ -11,6 +11,7 @@ from torch_geometric_inertial.training import (
     KeepBest,
     PackedTargets,
     PositionLoss,
+    PropertyLoss,
     fit,
 )
 
@@ -151,3 +152,53 @@ def test_the_best_is_kept_and_found_again(tmp_path):
 def test_the_deciding_figure_must_be_measured(tmp_path):
     with pytest.raises(ValueError, match=r"'measure' must give 'mae' \(got \['error'\]\)"):
         KeepBest(tmp_path, lambda _: dict(error=1.0), 'mae')(Kept(n_body_model()), 0)
+
+
+def property_model(**fields):
+    torch.manual_seed(0)
+    return PaiNN(**(dict(elements=(1, 8), channels=16, num_layers=1, scalar_head='mean') | fields))
+
+
+@pytest.mark.parametrize('head', ['mean', 'sum'])
+def test_property_loss_counts_standard_deviations(head):
+    data = waters(16)
+    model = property_model(scalar_head=head)
+    loss, batch = PropertyLoss(model, data, 'energy'), data.batch()
+    std = float((batch.energy - batch.energy.mean()).std())  # one composition: references explain the mean alone
+    assert float(loss.scale) == pytest.approx(std, rel=1e-6)
+    terms = loss(batch)
+    error = (model(batch.z, batch.pos, batch.batch)[0].detach() - batch.energy).abs()
+    assert float(terms.mae.detach()) == pytest.approx(float(error.mean()), rel=1e-6)
+    assert float(terms.total.detach()) == pytest.approx(float(error.mean()) / std, rel=1e-5)
+    assert float(error.mean()) < 3 * std  # an untrained model predicts near the mean, in the unit of the data
+
+
+@pytest.mark.parametrize('beta', [0.5, 100.0])
+def test_property_loss_is_a_parabola_below_beta(beta):
+    data = waters(16)
+    model = property_model()
+    loss, batch = PropertyLoss(model, data, 'energy', beta), data.batch()
+    error = (model(batch.z, batch.pos, batch.batch)[0].detach() - batch.energy).abs() / loss.scale
+    expected = torch.where(error < beta, error.square() / (2 * beta), error - beta / 2).mean()
+    assert float(loss(batch).total.detach()) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_weights_of_a_property_predict_in_its_unit(tmp_path):
+    data = waters(64)
+    loss = PropertyLoss(property_model(), data, 'energy')
+    trained = fit(loss, data, tmp_path / 'training', FitConfig(num_steps=60, batch_size=16, lr=5e-3, warmup_steps=5))
+    trained.model.save_pretrained(tmp_path / 'model')
+    batch = data.batch()
+    with torch.no_grad():
+        values = PaiNN.from_pretrained(tmp_path / 'model')(batch.z, batch.pos, batch.batch)[0]
+    spread = (batch.energy - batch.energy.median()).abs().mean()
+    assert float((values - batch.energy).abs().mean()) < 0.8 * float(spread)
+
+
+def test_mistakes_of_property_loss():
+    with pytest.raises(ValueError, match=r"'model' must predict one scalar \(got 2, 'mean'\)"):
+        PropertyLoss(property_model(num_scalars=2), waters(), 'energy')
+    with pytest.raises(ValueError, match=r"'data' must have a number 'gap' a molecule \(got PackedTargets\(8 mol"):
+        PropertyLoss(property_model(), waters(), 'gap')
+    with pytest.raises(ValueError, match=r"'beta' must not be negative \(got -1.0\)"):
+        PropertyLoss(property_model(), waters(), 'energy', -1.0)
