@@ -382,9 +382,10 @@ def expected_parameters(c):
     pair_basis, atom_basis = 2 * t * t + 2 * k, 2 * t + 2 * d
     encoding = pair_basis + (k * k + k) + (k * 4 * h + 4 * h)
     total = networks * (c.num_layers * (matrices + biases + norms) + t * d + encoding)
-    total += (atom_basis + d * d) * (2 if c.velocity != 'none' else 1)
+    first = k * d if c.equivariant_init == 'neighbours' else atom_basis + d * d
+    total += first + (atom_basis + d * d if c.velocity != 'none' else 0) + c.num_tags * d
     if c.scalar_head != 'none':
-        total += 2 * d + (d * d + d) + (d + 1)
+        total += 2 * d + (d * d + d) + (d + 1) + max(c.num_tags - 1, 0)
     if c.vector_head in ('direct', 'position'):
         total += 2 * d + 2 * (d * d + d) + networks * (d + d * d) + d + (c.velocity != 'none')
     return networks * c.num_layers * 25 * d * d, total
@@ -550,6 +551,10 @@ def call(fields=None, z=WATER.z, pos=WATER.pos, **kwargs):
     (lambda: call(dict(spins=(1, 2)), spin=torch.tensor(1)), r"'spin' must be integers \[1\] \(got \[\], torch.int"),
     (lambda: call(dict(charges=(0, 1)), charge=torch.zeros(1)), r"'charge' must be integers \[1\] \(got \[1\], "),
     (lambda: call(dict(charges=(0, 1)), charge=torch.tensor([-1])), r"'charge' must be of \[0, 1\] \(got \[-1\]\)"),
+    (lambda: call(tags=torch.tensor([0, 1, 2])), r"'tags' must not be given: this GeoMFormer reads no tags"),
+    (lambda: call(dict(num_tags=3)), r"'tags' must be given: this GeoMFormer reads tags"),
+    (lambda: call(dict(num_tags=3), tags=torch.tensor([0, 1])), r"'tags' must be integers \[3\] \(got \[2\], torch"),
+    (lambda: call(dict(num_tags=3), tags=torch.tensor([0, 1, 3])), r"'tags' must be of 0 to 2 \(got \[0, 1, 3\]\)"),
     (lambda: call(edge_index=torch.zeros(3, 2).long()), r"'edge_index' must be integers \[2, E\] \(got \[3, 2\]"),
     (lambda: call(edge_index=torch.tensor([[0], [3]])), r"'edge_index' must name atoms 0 to 2 \(got 0 to 3\)"),
     (lambda: call(edge_index=torch.tensor([[0], [2]]), batch=torch.tensor([0, 0, 1])),
@@ -559,7 +564,7 @@ def call(fields=None, z=WATER.z, pos=WATER.pos, **kwargs):
      r"'scalars' must be \[1, 1\] \(got \[2\]\)"),
     (lambda: small().fit_references(WATER.z + 2, torch.zeros(3).long(), torch.ones(1)),
      r"'z' must hold elements of .* \(got \[3, 10\]\)"),
-], ids=range(29))
+], ids=range(33))
 def test_bad_input(bad, message):
     with pytest.raises(ValueError, match=message):
         bad()
@@ -577,6 +582,7 @@ def test_bad_input(bad, message):
     (dict(elements=(1, 1)), r"'elements' must be distinct integers \(got \(1, 1\)\)"),
     (dict(charges=(0, 0)), r"'charges' must be distinct integers \(got \(0, 0\)\)"),
     (dict(spins=(0, 1)), r"'spins' are multiplicities 2 S \+ 1, which are at least 1 \(got \(0, 1\)\)"),
+    (dict(num_tags=1), r"'num_tags' must be 0 or at least 2 \(got 1\)"),
     (dict(attentions=('self', )), r"'attentions' must be of inv_self, .* \(got \('self',\)\)"),
     (dict(softening=-1.0), r"'softening' must not be negative \(got -1.0\)"),
     (dict(cutoff=0.0), r"'cutoff' must be positive and finite, or None \(got 0.0\)"),

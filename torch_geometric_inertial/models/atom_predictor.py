@@ -71,19 +71,22 @@ class Atoms:
         pairs (Pairs): Which atoms see which.
         own (Tensor, optional): Where the atoms [N] stand if ghosts are among them.
         totals (list): Indices [B] of the molecules' charges and spins, as far as the model reads them.
+        tags (Tensor, optional): Of the atoms [N], if the model reads them.
     """
     def __init__(self, types: Tensor, pos: Tensor, center: Tensor, vel: Tensor | None, packing: Packing, ptr: Tensor,
-                 pairs: Pairs, own: Tensor | None = None, totals: Sequence[Tensor] = ()):
+                 pairs: Pairs, own: Tensor | None = None, totals: Sequence[Tensor] = (), tags: Tensor | None = None):
         self.types, self.pos, self.center, self.vel = types, pos, center, vel
         self.packing, self.ptr, self.pairs, self.own, self.totals = packing, ptr, pairs, own, totals
+        self.tags = tags
 
     def without_ghosts(self) -> Atoms:
         r"""The atoms alone, for what comes after the layers."""
         assert self.own is not None
         batch = self.batch[self.own]
         ptr = torch.searchsorted(batch, torch.arange(self.batch_size + 1, device=batch.device))
-        vel = None if self.vel is None else self.vel[self.own]
-        return Atoms(self.types[self.own], self.pos[self.own], self.center, vel, Packing(ptr), ptr, self.pairs)
+        vel, tags = (None if x is None else x[self.own] for x in (self.vel, self.tags))
+        return Atoms(self.types[self.own], self.pos[self.own], self.center, vel, Packing(ptr), ptr, self.pairs,
+                     tags=tags)
 
     @property
     def batch(self) -> Tensor:
@@ -133,6 +136,7 @@ class AtomPredictor(Pretrained, nn.Module):
     config: Any
     scale: Tensor
     reference: Tensor
+    offset: Tensor
     type_index: Tensor
 
     def __init__(self, config: Any, *, num_streams: int = 1, dense_size: int = 0):
@@ -146,6 +150,11 @@ class AtomPredictor(Pretrained, nn.Module):
         self.register_buffer('scale', torch.ones(()))
         self.register_buffer('vector_scale', torch.ones(()))
         self.register_buffer('reference', torch.zeros(len(c.elements), c.num_scalars, dtype=torch.float64))
+        self.num_tags = getattr(c, 'num_tags', 0)
+        self.tag_factor = None
+        if self.num_tags and c.scalar_head != 'none':
+            self.tag_factor = nn.Parameter(torch.full((self.num_tags - 1, ), 0.1))  # tens of atoms are summed
+            self.register_buffer('offset', torch.zeros(c.num_scalars, dtype=torch.float64))
         self.scalar_head = None if c.scalar_head == 'none' else ScalarHead(c.channels, c.num_scalars, c.scalar_head)
         has_vectors = c.vector_head in ('direct', 'position')
         self.vector_head = VectorHead(c.channels, num_streams, c.head_norm) if has_vectors else None
@@ -158,8 +167,8 @@ class AtomPredictor(Pretrained, nn.Module):
 
     def forward(self, z: Tensor, pos: Tensor, batch: Tensor | None = None, *, vel: Tensor | None = None,
                 cell: Tensor | None = None, pbc: Tensor | None = None, charge: Tensor | None = None,
-                spin: Tensor | None = None, edge_index: Tensor | None = None, edge_offset: Tensor | None = None,
-                batch_size: int | None = None, vectors: bool | None = None,
+                spin: Tensor | None = None, tags: Tensor | None = None, edge_index: Tensor | None = None,
+                edge_offset: Tensor | None = None, batch_size: int | None = None, vectors: bool | None = None,
                 validate: bool = True) -> tuple[Tensor | None, Tensor | None]:
         r"""
         Args:
@@ -173,6 +182,7 @@ class AtomPredictor(Pretrained, nn.Module):
                 cutoff; systems without a period are molecules.
             charge (Tensor, optional): Total charges [B], integers, for models that know them.
             spin (Tensor, optional): Multiplicities :math:`2 S + 1` [B], integers, for models that know them.
+            tags (Tensor, optional): What each atom is part of [N], integers from 0, for models that tell them apart.
             edge_index (Tensor, optional): Pairs (j, i) [2, E], from j to i as in PyG, instead of all pairs or those
                 within the cutoff. An atom always sees itself.
             edge_offset (Tensor, optional): What to add to :math:`r_j - r_i` [E, 3], such as a lattice translation.
@@ -189,7 +199,7 @@ class AtomPredictor(Pretrained, nn.Module):
         Raises:
             ValueError: If an argument is wrong, or vectors are asked of a model without them.
         """
-        inputs = dict(vel=vel, cell=cell, pbc=pbc, charge=charge, spin=spin, edge_index=edge_index,
+        inputs = dict(vel=vel, cell=cell, pbc=pbc, charge=charge, spin=spin, tags=tags, edge_index=edge_index,
                       edge_offset=edge_offset, batch_size=batch_size, validate=validate)
         if vectors and self.config.vector_head == 'none':
             raise ValueError(f"this {type(self).__name__} predicts scalars only ('vector_head' is 'none'): it has no "
@@ -207,7 +217,8 @@ class AtomPredictor(Pretrained, nn.Module):
 
     def stress(self, z: Tensor, pos: Tensor, batch: Tensor | None = None, *, cell: Tensor, pbc: Tensor,
                vel: Tensor | None = None, charge: Tensor | None = None, spin: Tensor | None = None,
-               batch_size: int | None = None, validate: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+               tags: Tensor | None = None, batch_size: int | None = None,
+               validate: bool = True) -> tuple[Tensor, Tensor, Tensor]:
         r"""Energies, forces and stresses
 
         .. math:: \sigma = \frac{1}{V} \frac{\partial E}{\partial \epsilon}, \qquad
@@ -215,7 +226,7 @@ class AtomPredictor(Pretrained, nn.Module):
             \epsilon = \epsilon^\top .
 
         Args:
-            z, pos, batch, cell, pbc, vel, charge, spin, batch_size, validate: Those of :meth:`forward`.
+            z, pos, batch, cell, pbc, vel, charge, spin, tags, batch_size, validate: Those of :meth:`forward`.
 
         Returns:
             Energies [B]; forces [N, 3]; and stresses [B, 3, 3], symmetric, in units of energy per Å³, zero for systems
@@ -244,8 +255,8 @@ class AtomPredictor(Pretrained, nn.Module):
             strain = pos.new_zeros(cell.shape, requires_grad=True)
             deformation = torch.eye(3, dtype=pos.dtype, device=pos.device) + 0.5 * (strain + strain.mT)
             strained = (pos.unsqueeze(1) @ deformation[batch]).squeeze(1)
-            inputs = dict(vel=vel, cell=cell @ deformation, pbc=pbc, charge=charge, spin=spin, batch_size=batch_size,
-                          validate=validate)
+            inputs = dict(vel=vel, cell=cell @ deformation, pbc=pbc, charge=charge, spin=spin, tags=tags,
+                          batch_size=batch_size, validate=validate)
             energy, _ = self._predict(z, strained, batch, False, inputs)
             with torch.autocast(pos.device.type, enabled=False):
                 gradient, virial = torch.autograd.grad(energy.sum(), [pos, strain], create_graph=differentiable)
@@ -277,8 +288,13 @@ class AtomPredictor(Pretrained, nn.Module):
         r"""Sum or mean of [N, num_scalars] over each molecule, with scale and references, in float64: total energies
         have more digits than float32."""
         reference = nn.functional.embedding(atoms.types, self.reference.double())
-        atomic = atomic.double() * self.scale + reference
-        pooled = (segment_sum if self.config.scalar_head == 'sum' else segment_mean)(atomic, atoms.ptr)
+        atomic = atomic.double() * self.scale
+        if self.tag_factor is not None:
+            factor = torch.cat([self.tag_factor.new_zeros(1), self.tag_factor])
+            atomic = atomic * factor.double()[atoms.tags].unsqueeze(-1)
+        pooled = (segment_sum if self.config.scalar_head == 'sum' else segment_mean)(atomic + reference, atoms.ptr)
+        if self.tag_factor is not None:
+            pooled = pooled + self.offset
         return pooled.squeeze(-1) if self.config.num_scalars == 1 else pooled
 
     def check_periodic(self) -> None:
@@ -292,8 +308,8 @@ class AtomPredictor(Pretrained, nn.Module):
     @torch.compiler.disable  # its checks and sizes look at the data
     def prepare(self, z: Tensor, pos: Tensor, batch: Tensor | None = None, *, vel: Tensor | None = None,
                 cell: Tensor | None = None, pbc: Tensor | None = None, charge: Tensor | None = None,
-                spin: Tensor | None = None, edge_index: Tensor | None = None, edge_offset: Tensor | None = None,
-                batch_size: int | None = None, validate: bool = True) -> Atoms:
+                spin: Tensor | None = None, tags: Tensor | None = None, edge_index: Tensor | None = None,
+                edge_offset: Tensor | None = None, batch_size: int | None = None, validate: bool = True) -> Atoms:
         r"""Checks the arguments of :meth:`forward` and lays the atoms out."""
         batch = self._check(z, pos, batch, vel, edge_index, edge_offset, validate)
         if batch_size is None:
@@ -306,6 +322,7 @@ class AtomPredictor(Pretrained, nn.Module):
         types = types.clamp(min=0)
         totals = [index for name, value in (('charge', charge), ('spin', spin))
                   if (index := self._total(name, value, batch_size, validate)) is not None]
+        self._check_tags(tags, z, validate)
         center = segment_mean(pos, ptr)
         pos, own = pos - center[batch], None
         if cell is not None or pbc is not None:
@@ -320,7 +337,7 @@ class AtomPredictor(Pretrained, nn.Module):
                 ghosts = ghost_atoms(pos, ptr, batch, cell, pbc, self.config.cutoff)
                 types, batch, own = types[ghosts.origin], batch[ghosts.origin], ghosts.own
                 pos = pos[ghosts.origin] + translations(ghosts.shift, cell, batch)
-                vel = None if vel is None else vel[ghosts.origin]
+                vel, tags = (None if x is None else x[ghosts.origin] for x in (vel, tags))
                 ptr = torch.searchsorted(batch, torch.arange(batch_size + 1, device=batch.device))
                 cell = None
         packing = Packing(ptr)
@@ -333,7 +350,19 @@ class AtomPredictor(Pretrained, nn.Module):
             if closest < CLOSEST:
                 raise ValueError(f"'pos' must not hold two atoms of one molecule closer than {CLOSEST} Å "
                                  f"(got {closest:.3g} Å)")
-        return Atoms(types, pos, center, vel, packing, ptr, pairs, own, totals)
+        return Atoms(types, pos, center, vel, packing, ptr, pairs, own, totals, tags)
+
+    def _check_tags(self, tags: Tensor | None, z: Tensor, validate: bool) -> None:
+        model, count = type(self).__name__, self.num_tags
+        if (tags is not None) != (count > 0):
+            raise ValueError(f"'tags' must be given: this {model} reads tags" if count else
+                             f"'tags' must not be given: this {model} reads no tags")
+        if tags is None:
+            return
+        if tags.shape != z.shape or tags.is_floating_point():
+            raise ValueError(f"'tags' must be integers [{z.size(0)}] (got {list(tags.shape)}, {tags.dtype})")
+        if validate and bool(((tags < 0) | (tags >= count)).any()):
+            raise ValueError(f"'tags' must be of 0 to {count - 1} (got {sorted(set(tags.tolist()))})")
 
     def _total(self, name: str, value: Tensor | None, batch_size: int, validate: bool) -> Tensor | None:
         """Where the molecules' charges or spins stand among those that the model knows [B]."""

@@ -53,6 +53,8 @@ class GeoMFormerConfig(HeadConfig):
         charges (tuple): Total charges of molecules that the model tells apart, such as :obj:`(-1, 0, 1)`; without any
             it reads none.
         spins (tuple): Multiplicities :math:`2 S + 1` that it tells apart, such as :obj:`(1, 2, 3)`, likewise.
+        num_tags (int): Tags of atoms that it tells apart, such as the 3 of OC20 (below the surface, surface and
+            adsorbate), or 0. Scalars are then of the atoms with a tag above 0, with a factor a tag that is learned.
         conjugation (bool): The network knows types only by whether two are equal; exchanging them changes nothing.
         node_rbf_sum (bool): Scalars start with the sum of their distances' Gaussians, too.
         directional (bool): Values along directions between atoms, see
@@ -97,6 +99,7 @@ class GeoMFormerConfig(HeadConfig):
     speed_range: tuple[float, float] = (0.0, 4.0)
     charges: tuple[int, ...] = ()
     spins: tuple[int, ...] = ()
+    num_tags: int = 0
     conjugation: bool = False
     node_rbf_sum: bool = False
     directional: bool = False
@@ -127,6 +130,8 @@ class GeoMFormerConfig(HeadConfig):
                 raise ValueError(f"'{name}' must be distinct integers (got {getattr(self, name)})")
         if any(spin < 1 for spin in self.spins):
             raise ValueError(f"'spins' are multiplicities 2 S + 1, which are at least 1 (got {self.spins})")
+        if self.num_tags < 0 or self.num_tags == 1:
+            raise ValueError(f"'num_tags' must be 0 or at least 2 (got {self.num_tags})")
         for name in ('channels', 'heads', 'num_layers', 'num_kernels'):
             if getattr(self, name) < 1:
                 raise ValueError(f"'{name}' must be at least 1 (got {getattr(self, name)})")
@@ -193,7 +198,8 @@ PRESETS = {
                                    num_kernels=128, scalar_head='mean', vector_head='position', attention_dropout=0.1,
                                    dropout=0.1),
     'oc20': GeoMFormerConfig(elements=tuple(range(1, 119)), channels=768, heads=48, num_layers=12, num_kernels=128,
-                             radius=(0.0, 12.0), vector_head='position', attention_dropout=0.1),
+                             radius=(0.0, 12.0), cutoff=12.0, equivariant_init='neighbours', num_tags=3,
+                             vector_head='position', attention_dropout=0.1),
 }
 
 
@@ -236,6 +242,7 @@ class GeoMFormer(AtomPredictor):
         networks = range(self.num_networks)
         self.embedding = nn.ModuleList(nn.Embedding(num_types, d) for _ in networks)
         self.totals = nn.ModuleList(nn.Embedding(len(known), d) for known in (c.charges, c.spins) if known)
+        self.tag_embedding = nn.Embedding(c.num_tags, d) if c.num_tags else None
         self.encoding = nn.ModuleList(
             StructuralEncoding(pair_basis(), c.heads, 2 + 2 * own_streams,
                                c.num_layers if c.bias_per_layer else 1, c.bias_shared_heads, c.directional,
@@ -322,6 +329,8 @@ class GeoMFormer(AtomPredictor):
         scalars = [embedding(types) for embedding in self.embedding]
         for embedding, index in zip(self.totals, atoms.totals, strict=True):
             scalars = [s + embedding(index)[atoms.batch] for s in scalars]
+        if self.tag_embedding is not None:
+            scalars = [s + self.tag_embedding(atoms.tags) for s in scalars]
         for k, node_sum in enumerate(self.node_sum):
             scalars[k] = scalars[k] + node_sum(pairs.scalar_sum(encoded[k].basis))
         vectors = self._first_vectors(atoms, types, encoded[0].basis)

@@ -3,17 +3,20 @@ from .augment import RandomPose
 from .checkpoint import load_checkpoint, save_checkpoint
 from .fit import FitConfig, fit
 from .keep_best import KeepBest
+from .noisy_nodes import NoisyNodes
 from .packed import PackedMolecules
 from .packed_targets import PackedTargets
 from .prediction_loss import EnergyForceLoss, PositionLoss, PropertyLoss
 from .relaxation_input import RelaxationInput
 from .relaxed_gap import RelaxedGapLoss
 from .relaxed_prediction import RelaxedPrediction, predict_relaxed, relaxation_errors
+from .relaxed_system import RelaxedEnergyLoss, RelaxedStructureLoss, predict_relaxation
 
 __all__ = [
     'EnergyForceLoss',
     'FitConfig',
     'KeepBest',
+    'NoisyNodes',
     'PackedMolecules',
     'PackedTargets',
     'PositionLoss',
@@ -21,10 +24,13 @@ __all__ = [
     'RandomOrder',
     'RandomPose',
     'RelaxationInput',
+    'RelaxedEnergyLoss',
     'RelaxedGapLoss',
     'RelaxedPrediction',
+    'RelaxedStructureLoss',
     'fit',
     'load_checkpoint',
+    'predict_relaxation',
     'predict_relaxed',
     'relaxation_errors',
     'save_checkpoint',
