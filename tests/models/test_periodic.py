@@ -1,6 +1,7 @@
 r"""The laws of periodic systems: the lattice and nothing else decides, whatever cell describes it."""
 import math
 
+import numpy as np
 import pytest
 import torch
 from geomformer_laws import awake, close, cloud, run, small
@@ -249,6 +250,28 @@ def test_stress_can_be_trained_on():
         other = model.stress(data.z, data.pos, cell=data.cell, pbc=ALL)
     assert not any(x.requires_grad for x in other)
     close(other[2], stress)
+
+
+def test_real_surfaces(shared_data):
+    """Adsorbates on slabs, with vacuum: wrapped otherwise, doubled, together."""
+    arrays = np.load(shared_data / 'oc20_debug_traj' / 'oc20_30.npz')
+    smallest = np.diff(arrays['ptr']).argsort()[:3]
+    systems = [Data(z=torch.tensor(arrays['z'][a:b]).long(), pos=torch.tensor(arrays['pos_initial'][a:b]),
+                    cell=torch.tensor(arrays['cell'][k]), pbc=ALL)
+               for k, a, b in zip(smallest, arrays['ptr'][smallest], arrays['ptr'][smallest + 1], strict=True)]
+    model = geomformer(elements=tuple(sorted({int(z) for s in systems for z in s.z})), cutoff=5.0)
+    alone = [predict(model, s) for s in systems]
+    for s, (energy, forces) in zip(systems, alone, strict=True):
+        moves = torch.randint(-2, 3, (len(s.z), 3), generator=torch.Generator().manual_seed(0)).double()
+        for a, b in zip(predict(model, s, pos=s.pos + moves @ s.cell), (energy, forces), strict=True):
+            close(a, b, 1e-9)
+        double = s.cell * torch.tensor([[1.0], [2], [1]])
+        twice = model(s.z.repeat(2), torch.cat([s.pos, s.pos + s.cell[1]]), cell=double, pbc=ALL)
+        close(twice[0], 2 * energy, 1e-9)
+    batch = torch.repeat_interleave(torch.tensor([len(s.z) for s in systems]))
+    energy, _ = model(torch.cat([s.z for s in systems]), torch.cat([s.pos for s in systems]), batch,
+                      cell=torch.stack([s.cell for s in systems]), pbc=ALL)
+    close(energy, torch.cat([e for e, _ in alone]))
 
 
 # Ghosts: images as atoms with features of their own.

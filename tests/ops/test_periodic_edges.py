@@ -45,6 +45,20 @@ def test_they_are_the_near_images(sizes, seed, cutoff):
     assert (row.diff() >= 0).all() and ((row * len(pos) + col).diff() >= 0).all()
 
 
+def test_they_are_those_of_ase():
+    neighborlist = pytest.importorskip('ase.neighborlist')
+    ase = pytest.importorskip('ase')
+    for seed in range(5):
+        pos, ptr, cell, pbc = random_system([6], seed)
+        atoms = ase.Atoms('C6', pos.numpy(), cell=cell[0].numpy(), pbc=pbc[0].numpy())
+        theirs = set(zip(*(x.tolist() for x in neighborlist.neighbor_list('ij', atoms, 3.7)),
+                         map(tuple, neighborlist.neighbor_list('S', atoms, 3.7).tolist()), strict=True))
+        row, col, shift = periodic_edges(pos, ptr, cell, pbc, 3.7)
+        other = (row != col) | shift.any(1)
+        ours = set(zip(row[other].tolist(), col[other].tolist(), map(tuple, shift[other].tolist()), strict=True))
+        assert ours == theirs and len(ours) == int(other.sum())
+
+
 def test_without_a_period_they_are_radius_edges():
     pos, ptr, cell, _ = random_system([5, 3], 0)
     row, col, shift = periodic_edges(pos, ptr, 0 * cell, torch.zeros(2, 3, dtype=torch.bool), 4.0)
