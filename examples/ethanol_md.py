@@ -15,7 +15,7 @@ import torch
 from ase import Atoms, units
 from ase.build import molecule
 from ase.io import Trajectory
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary, ZeroRotation
+from ase.md.velocitydistribution import Stationary, ZeroRotation
 from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
 
@@ -61,8 +61,8 @@ def relax(atoms: Atoms, fmax: float, steps: int) -> None:
 
 def move(atoms: Atoms, args: argparse.Namespace) -> np.ndarray:
     """The columns of COLUMNS, a row a step and one for the start."""
-    rng = np.random.default_rng(args.seed)
-    MaxwellBoltzmannDistribution(atoms, temperature_K=2 * args.temperature, rng=rng)
+    scale = np.sqrt(2 * units.kB * args.temperature * atoms.get_masses())
+    atoms.set_momenta(scale[:, None] * np.random.default_rng(args.seed).normal(size=(len(atoms), 3)))
     Stationary(atoms)
     ZeroRotation(atoms)
     dynamics, rows = VelocityVerlet(atoms, timestep=args.timestep * units.fs), []
@@ -91,10 +91,10 @@ def plot(rows: np.ndarray, path: Path) -> None:
 
     time, potential, kinetic, _ = rows.T
     figure, (above, below) = pyplot.subplots(2, sharex=True, figsize=(7, 5), layout='constrained')
-    above.plot(time, potential - potential[0], label='potential')
-    above.plot(time, kinetic, label='kinetic')
+    above.plot(time, potential - potential[0], label='potential', linewidth=0.8)
+    above.plot(time, kinetic, label='kinetic', linewidth=0.8)
     above.set_ylabel('eV')
-    above.legend(loc='right')
+    above.legend(loc='upper center', ncols=2)
     below.plot(time, 1000 * (potential + kinetic - potential[0] - kinetic[0]), color='black', linewidth=0.8)
     below.set_ylabel('total, meV from the start')
     below.set_xlabel('fs')
@@ -112,7 +112,7 @@ def main() -> None:
     np.savetxt(args.out / 'energy.csv', rows, delimiter=',', header=','.join(COLUMNS), comments='')
     plot(rows, args.out / 'energy.png')
     slope, rest = drift(rows)
-    temperature = rows[:, 2].mean() / (1.5 * units.kB * len(atoms))
+    temperature = rows[:, 2].mean() / (0.5 * units.kB * (3 * len(atoms) - 6))  # it neither drifts nor turns
     print(f'{args.steps} steps of {args.timestep:g} fs at {temperature:.0f} K: the total energy drifts by '
           f'{1000 * slope / len(atoms):.4f} meV an atom and ps, and fluctuates by {1000 * rest / len(atoms):.4f} meV '
           f'an atom (the kinetic energy by {1000 * rows[:, 2].std() / len(atoms):.4f})')

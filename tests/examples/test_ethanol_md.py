@@ -38,7 +38,6 @@ def weights(folder, seed):
     return model.save_pretrained(folder / str(seed), energy_unit='kcal/mol')
 
 
-@pytest.mark.filterwarnings('ignore::DeprecationWarning')
 def test_it_relaxes_moves_and_measures_the_drift(run, tmp_path):
     models = [weights(tmp_path, seed) for seed in range(2)]
     said, out = run('--weights', *models, '--max-relax-steps', 5, '--steps', 60), tmp_path / 'out'
