@@ -27,7 +27,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument('--max-minutes', type=float, default=10.0, help='time to train')
     parser.add_argument('--num-steps', type=int, default=1_000_000, help='training steps, if they end before the time')
     parser.add_argument('--batch-size', type=int, default=100, help='trajectories a training step')
-    parser.add_argument('--lr', type=float, default=4e-3, help='peak learning rate')
+    parser.add_argument('--lr', type=float, default=3e-3, help='peak learning rate')
     parser.add_argument('--evaluate-every', type=int, default=250, help='training steps between validations')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--out', type=Path, default=Path('outputs/n_body'), help='folder of all results')
@@ -80,7 +80,8 @@ def train_model(train: PackedTargets, val: PackedTargets, args: argparse.Namespa
                     training=dict(preset=args.preset, minutes=args.max_minutes, seed=args.seed, lr=args.lr,
                                   batch_size=args.batch_size, trajectories=len(train)))
     config = FitConfig(num_steps=args.num_steps, max_minutes=args.max_minutes, batch_size=args.batch_size, lr=args.lr,
-                       evaluate_every=args.evaluate_every, seed=args.seed)
+                       betas=(0.9, 0.99), max_norm=0.15, evaluate_every=args.evaluate_every,
+                       seed=args.seed)
     last = fit(PositionLoss(model), train, args.out / 'training', config, evaluate=keep, progress=True)
     keep(last, -1)  # the end of the training
     return GeoMFormer.from_pretrained(args.out / 'model')

@@ -392,7 +392,7 @@ def expected_parameters(c):
 
 
 @pytest.mark.parametrize('name, million', [
-    ('n_body_paper', 1.31), ('rmd17', 1.39), ('pcqm4mv2', 52.5), ('molecule3d', 177), ('oc20', 177)])
+    ('n_body_paper', 1.31), ('rmd17_paper', 1.39), ('pcqm4mv2', 52.5), ('molecule3d', 177), ('oc20', 177)])
 def test_parameter_counts_of_the_papers_models(name, million):
     config = GeoMFormerConfig.preset(name)
     with torch.device('meta'):

@@ -167,8 +167,8 @@ class GeoMFormerConfig(HeadConfig):
     @classmethod
     def preset(cls, name: str, **changes) -> GeoMFormerConfig:
         r"""A named task's model, with :obj:`changes` to its fields. :obj:`'n_body'` integrates a learned law of motion,
-        :obj:`'n_body_direct'` predicts in one look, and :obj:`'n_body_paper'` is the paper's model of that task; the
-        others have the paper's sizes, too.
+        :obj:`'n_body_direct'` predicts in one look, and :obj:`'n_body_paper'` is the paper's model of that task;
+        :obj:`'rmd17'` is a small local model, :obj:`'rmd17_paper'` the paper's; the others have the paper's sizes.
 
         Raises:
             ValueError: If there is no preset of that name.
@@ -189,8 +189,11 @@ PRESETS = {
     'n_body_direct': replace(_N_BODY, conjugation=True, directional=True),
     'n_body_paper': replace(_N_BODY, radius=(0.0, 6.0), radial='linear', velocity='paired', input_dropout=0.4,
                             attention_dropout=0.4, activation_dropout=0.4, dropout=0.4, drop_path=0.4),
-    'rmd17': GeoMFormerConfig(channels=96, heads=8, num_layers=6, elements=(1, 6, 7, 8), radius=(0.0, 6.0),
-                              softening=0.5, vector_head='conservative'),
+    'rmd17': GeoMFormerConfig(channels=64, heads=4, num_layers=3, elements=(1, 6, 7, 8), num_kernels=32,
+                              radius=(0.5, 6.0), cutoff=6.0, equivariant_init='neighbours', equ_norm='rms',
+                              directional=True, vector_head='conservative'),
+    'rmd17_paper': GeoMFormerConfig(channels=96, heads=8, num_layers=6, elements=(1, 6, 7, 8), radius=(0.0, 6.0),
+                                    softening=0.5, vector_head='conservative'),
     'qm9': GeoMFormerConfig(channels=128, heads=8, num_layers=6, scalar_head='mean'),
     'pcqm4mv2': GeoMFormerConfig(elements=tuple(range(1, 119)), channels=512, heads=32, num_layers=8, num_kernels=128,
                                  scalar_head='mean', vector_head='position', attention_dropout=0.1, dropout=0.1),
