@@ -54,7 +54,7 @@ def write_sdf(
     """
     if perception not in (None, 'data', 'edm'):
         raise ValueError(f"'perception' must be None, 'data' or 'edm' (got {perception!r})")
-    return write_records(molecules, path, lambda data, i: _sdf_record(data, i, perception), on_error)
+    return write_records(molecules, path, lambda data, i: sdf_block(data, i, perception), on_error)
 
 
 def read_sdf(path: str | Path, on_error: str = 'raise') -> list[Data]:
@@ -73,7 +73,8 @@ def read_sdf(path: str | Path, on_error: str = 'raise') -> list[Data]:
     return read_records(path, _sdf_records, _parse_sdf, on_error)
 
 
-def _sdf_record(data: Data, i: int, perception: str | None) -> str:
+def sdf_block(data: Data, i: int, perception: str | None = None) -> str:
+    r"""One record of :func:`write_sdf`, that of molecule number :obj:`i`."""
     z, pos = check_molecule(data, f'molecule {i}')
     if perception is None:
         perception = 'edm' if data.edge_index is None or data.edge_attr is None else 'data'
@@ -216,3 +217,31 @@ def _bond(ends: list[str], order: str, num_atoms: int, number: int) -> tuple[int
     if kind not in (1, 2, 3, 4):
         raise BadLine(number, f'the bond type must be 1, 2, 3 or 4 (got {kind})')
     return u, v, kind
+
+
+def count_sdf(path: str | Path) -> int:
+    r"""How many records an SDF file of any size has, by the lines that end them."""
+    count, rest = 0, b'\n'
+    with open(path, 'rb') as file:
+        while part := file.read(2**24):
+            count += (rest + part).count(b'\n$$$$')
+            rest = (rest + part)[-4:]
+    return count
+
+
+def sdf_blocks(path: str | Path) -> Iterator[str]:
+    r"""The records of an SDF file of any size as text, one after the other.
+
+    Raises:
+        ValueError: If the file ends within a record.
+    """
+    lines: list[str] = []
+    with open(path, encoding='utf-8', errors='replace') as file:
+        for line in file:
+            if line.startswith('$$$$'):
+                yield ''.join(lines)
+                lines = []
+            else:
+                lines.append(line)
+    if any(line.strip() for line in lines):
+        raise ValueError(f"{path}: the file ends within a record (after '{lines[0].strip()}')")
