@@ -196,3 +196,17 @@ def test_bad_arguments(tmp_path):
             call()
     with pytest.raises(ValueError, match="'perception' must be None, 'data' or 'edm' \\(got 'rdkit'\\)"):
         write_sdf([WATER], tmp_path / 'x', perception='rdkit')
+
+
+def test_data_items_are_read_as_numbers(tmp_path):
+    path = tmp_path / 'own.sdf'
+    write_sdf([Data(z=torch.tensor([8]), pos=torch.zeros(1, 3))] * 3, path)
+    first, second, third = path.read_text().split('$$$$\n')[:3]
+    path.write_text(f'{first}>  <gap>  (1)\n6.5\n\n>  <smell>\nnone\n\n$$$$\n{second}$$$$\n{third}> <gap>\n\n$$$$\n')
+    values = torch.cat([data.gap for data in read_sdf(path, fields=['gap'])])
+    assert values[0] == 6.5 and values[1:].isnan().all()
+    assert 'gap' not in read_sdf(path)[0]
+    with pytest.raises(ValueError, match=r"record 0, line 16: <smell> must be a finite number \(got 'none'\)"):
+        read_sdf(path, fields=['smell'])
+    with pytest.raises(ValueError, match=r"'fields' must not be one of z, pos, .* \(got 'pos'\)"):
+        read_sdf(path, fields=['pos'])

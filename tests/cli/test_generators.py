@@ -4,8 +4,8 @@ import json
 import pytest
 import torch
 
-from torch_geometric_inertial import Quetzal
-from torch_geometric_inertial.chem import read_jsonl, read_sdf, read_xyz, write_sdf, write_xyz
+from torch_geometric_inertial import InertialAR, Quetzal
+from torch_geometric_inertial.chem import read_jsonl, read_sdf, read_xyz, write_jsonl, write_sdf, write_xyz
 from torch_geometric_inertial.cli.main import main
 from torch_geometric_inertial.datasets import QM9Sample
 
@@ -36,11 +36,24 @@ def test_generate_with_groups_writes_xyz(weights, tmp_path, capsys):
     assert f'wrote 2 molecules to {out}' in capsys.readouterr().out and len(read_xyz(out)) == 2
 
 
+@pytest.mark.parametrize('spelling', ['--properties={homo: -6.5}', '--properties.homo=-6.5'])
+def test_generate_with_a_wanted_value(valued, tmp_path, spelling):
+    out = [tmp_path / f'{i}.jsonl' for i in range(2)]
+    common = ['generate', '3', f'--weights={valued}', '--num-steps=2', '--max-atoms=6']
+    assert main([*common, f'--out={out[0]}', spelling]) == main([*common, f'--out={out[1]}']) == 0
+    model = Quetzal.from_pretrained(valued)
+    wanted = model.generate(3, properties=dict(homo=-6.5), num_steps=2, max_atoms=6)
+    for a, b in zip(read_jsonl(out[0]), wanted, strict=True):
+        torch.testing.assert_close(a.pos, b.pos, atol=1e-3, rtol=0)
+    assert out[0].read_text() != out[1].read_text()
+
+
 @pytest.mark.parametrize('arguments, message', [
     (['--shard=2'], r"'shard' must be 'i/n' (got '2')"),
     (['--shard=2/2'], "'shard' must be (i, n) with 0 <= i < n (got (2, 2))"),
     (['--out=new.pdf'], "'new.pdf' must end in one of .sdf, .xyz, .jsonl"),
     (['--groups=[ester]'], 'ester'),
+    (['--properties.gap=6.5'], "the model does not know the property 'gap' (it knows none)"),
     (['--temperature=-1'], "'temperature' must not be negative (got -1.0)"),
 ])
 def test_mistakes_in_generate(weights, tmp_path, monkeypatch, capsys, arguments, message):
@@ -117,3 +130,51 @@ def test_train_learns_groups(molecules, tmp_path):
                  '--fit_config.batch_size=2', '--fit_config.num_steps=1']) == 0
     config = json.loads((tmp_path / 'run' / 'model' / 'config.json').read_text())['config']
     assert config['num_groups'] == 20 and 'alcohol' in ' '.join(config['group_names'])
+
+
+TINY = '--changes={channels: 32, heads: 2, type_layers: 1, head_channels: 16, num_landmarks: 16}'
+
+
+def with_items(path, items):
+    """Three molecules of QM9 as SDF, each with the data items of its place."""
+    write_sdf(list(QM9Sample()[:3]), path)
+    records = path.read_text().split('$$$$\n')[:3]
+    path.write_text(''.join(record + ''.join(f'>  <{name}>  (1)\n{value}\n\n' for name, value in own.items())
+                            + '$$$$\n' for record, own in zip(records, items, strict=True)))
+    return path
+
+
+def test_train_learns_values_of_an_sdf_file(tmp_path):
+    file = with_items(tmp_path / 'own.sdf', [dict(gap=5.5, mu=1), dict(mu=2, gap=''), dict(gap=7.25, mu='3e0')])
+    assert main(['train', f'--file={file}', f'--out={tmp_path / "run"}', '--properties=[mu, gap]', TINY,
+                 '--fit_config.batch_size=2', '--fit_config.num_steps=1']) == 0
+    condition = InertialAR.from_pretrained(tmp_path / 'run' / 'model').condition
+    assert condition.property_names == ('mu', 'gap')
+    assert condition.property_low.tolist() == [1, 5.5] and condition.property_high.tolist() == [3, 7.25]
+    assert condition.property_mean.tolist() == [2, 6.375]  # a gap is not known
+
+
+def test_train_learns_values_of_json_lines(tmp_path):
+    molecules = [data.clone() for data in QM9Sample()[:3]]
+    for data, value in zip(molecules, (1.5, 2, 4.0), strict=True):
+        data.weight = value
+    write_jsonl(molecules, tmp_path / 'own.jsonl')
+    common = ['train', f'--file={tmp_path / "own.jsonl"}', f'--out={tmp_path / "run"}', TINY,
+              '--fit_config.batch_size=2', '--fit_config.num_steps=1', '--changes.order=rank']
+    assert main([*common, '--properties=[weight]']) == 0
+    condition = InertialAR.from_pretrained(tmp_path / 'run' / 'model').condition
+    assert condition.property_low.tolist() == [1.5] and condition.property_high.tolist() == [4]
+
+
+@pytest.mark.parametrize('values, message', [
+    (('a', 'b', 'c'), "'weight' of molecule 0 must be a number (got 'a')"),
+    ((1.0, 1.0, 1.0), "property 'weight' must have two different values or more, all finite (got [1.0])"),
+])
+def test_mistakes_in_properties(tmp_path, capsys, values, message):
+    molecules = [data.clone() for data in QM9Sample()[:3]]
+    for data, value in zip(molecules, values, strict=True):
+        data.weight = value
+    write_jsonl(molecules, tmp_path / 'own.jsonl')
+    assert main(['train', f'--file={tmp_path / "own.jsonl"}', f'--out={tmp_path / "run"}', TINY,
+                 '--changes.order=rank', '--properties=[weight]']) == 1
+    assert message in capsys.readouterr().err

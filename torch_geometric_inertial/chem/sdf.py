@@ -1,5 +1,7 @@
 r"""SDF files, written as V3000 (V2000 keeps four decimals), read as V2000 or V3000. Needs no RDKit."""
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,6 +27,7 @@ Atom = tuple[int, list[float]]
 Bond = tuple[int, int, int]
 Parsed = tuple[list[Atom], list[Bond], dict[int, int]]
 
+OWN = ('z', 'pos', 'edge_index', 'edge_attr', 'charge', 'name')  #: What every molecule of a file has.
 _V2000_CHARGES = {1: 3, 2: 2, 3: 1, 5: -1, 6: -2, 7: -3}
 
 
@@ -57,7 +60,7 @@ def write_sdf(
     return write_records(molecules, path, lambda data, i: sdf_block(data, i, perception), on_error)
 
 
-def read_sdf(path: str | Path, on_error: str = 'raise') -> list[Data]:
+def read_sdf(path: str | Path, on_error: str = 'raise', fields: Sequence[str] = ()) -> list[Data]:
     r"""Reads the molecules of an SDF (or mol) file, V2000 or V3000.
 
     Each has ``z`` [N], ``pos`` [N, 3] (float32, Å), ``edge_index`` [2, E] (both directions), ``edge_attr`` [E] (bond
@@ -66,11 +69,15 @@ def read_sdf(path: str | Path, on_error: str = 'raise') -> list[Data]:
     Args:
         path: The file.
         on_error: ``'raise'``, or ``'skip'``: leave out bad records with a warning that names them.
+        fields: Names of data items (``> <gap>``) to read as numbers, each [1]; NaN where a molecule has none.
 
     Raises:
-        ValueError: On a bad record, naming the file, the record and the line.
+        ValueError: On a bad record, naming the file, the record and the line; if a field has the name of what every
+            molecule has.
     """
-    return read_records(path, _sdf_records, _parse_sdf, on_error)
+    for name in set(fields) & set(OWN):
+        raise ValueError(f"'fields' must not be one of {', '.join(OWN)} (got '{name}')")
+    return read_records(path, _sdf_records, partial(_parse_sdf, fields=tuple(fields)), on_error)
 
 
 def sdf_block(data: Data, i: int, perception: str | None = None) -> str:
@@ -112,7 +119,7 @@ def _sdf_records(lines: list[Line]) -> Iterator[list[Line]]:
         yield record
 
 
-def _parse_sdf(record: list[Line]) -> Data:
+def _parse_sdf(record: list[Line], fields: tuple[str, ...] = ()) -> Data:
     if len(record) < 4:
         raise BadLine(record[-1][0], 'the record ends before its counts line')
     number, counts = record[3]
@@ -128,7 +135,23 @@ def _parse_sdf(record: list[Line]) -> Data:
     data.edge_index, data.edge_attr = edges[:, :2].t().contiguous(), edges[:, 2].contiguous()
     data.charge = torch.tensor([charges.get(i, 0) for i in range(len(atoms))], dtype=torch.long)
     data.name = record[0][1].strip()
+    for name in fields:
+        data[name] = torch.tensor([_data_item(record, name)], dtype=torch.float64)
     return data
+
+
+def _data_item(record: list[Line], name: str) -> float:
+    head = [i for i, (_, text) in enumerate(record) if text.startswith('>') and f'<{name}>' in text]
+    if not head or head[0] + 1 == len(record) or not record[head[0] + 1][1].strip():
+        return math.nan
+    number, text = record[head[0] + 1]
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise BadLine(number, f'<{name}> must be a finite number (got {text!r})')
+    return value
 
 
 def _parse_v2000(record: list[Line], number: int, counts: str) -> Parsed:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +26,7 @@ def train(
     preset: str = 'tiny',
     changes: dict | None = None,
     groups: str | None = None,
+    properties: list[str] | None = None,
     out: Path = Path('outputs/train'),
     fit_config: FitConfig = FitConfig(num_steps=10_000),  # noqa: B008
 ) -> None:
@@ -36,10 +38,13 @@ def train(
         preset: Its size.
         changes: Other fields of its configuration, such as '{channels: 96, order: heavy_first}'.
         groups: Learn to write molecules with functional groups of this vocabulary: qm9 or drugs.
+        properties: Learn to write molecules with wanted values of these numbers, such as '[homo, gap]': data items of
+            the SDF file, fields of the JSON lines, or what the embedded sample has. A molecule may lack some.
         out: Folder of checkpoints, log and weights.
         fit_config: How to train.
     """
-    items = list(QM9Sample()) if file is None else read_molecules(file)
+    names = tuple(properties or ())
+    items = list(QM9Sample()) if file is None else read_molecules(file, fields=names)
     kind = MODELS[model]
     fields = dict(changes or {})
     config = kind.config_class.preset(preset, **fields)
@@ -50,15 +55,20 @@ def train(
         vocabulary = FunctionalGroups(groups)
         items = [vocabulary(data) for data in items]
         fields |= dict(num_groups=len(vocabulary.names), group_names=vocabulary.names)
+    values = torch.tensor([[number(data, i, name) for name in names] for i, data in enumerate(items)])
     items = [Data.from_dict({name: data[name] for name in READ if name in data}) for data in items]
     batch = Compose(canonical)(Batch.from_data_list(items))
-    molecules = PackedMolecules(batch.z, batch.pos, batch.ptr, batch.get('groups'))
+    molecules = PackedMolecules(batch.z, batch.pos, batch.ptr, batch.get('groups'), values if names else None)
+    if names:
+        fields['properties'] = names
     fields.setdefault('elements', tuple(molecules.z.unique().tolist()))
     fields.setdefault('max_atoms', max(config.max_atoms, int(molecules.ptr.diff().max()) + 1))
     torch.manual_seed(fit_config.seed)
     network = kind(kind.config_class.preset(preset, **fields))
     if isinstance(network, InertialAR):
         network.fit_landmarks(molecules.pos)
+    if names:
+        network.fit_properties(values)
     print(f'{network} learns from {len(molecules):,} molecules')
 
     pose, order = POSES[model], config.order
@@ -71,3 +81,16 @@ def train(
     trained: Any = fit(network, molecules, out / 'checkpoints', fit_config, augment=augment, progress=True)
     trained.save_pretrained(out / 'model', training=dict(molecules=len(molecules), steps=fit_config.num_steps))
     print(f"wrote {out / 'model'}")
+
+
+def number(data: Data, i: int, name: str) -> float:
+    r"""A number that a molecule has, NaN if it has none.
+
+    Raises:
+        ValueError: If it is not one number.
+    """
+    value = data.get(name, math.nan)
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"'{name}' of molecule {i} must be a number (got {value!r})") from error

@@ -54,7 +54,7 @@ class Judge:
         Raises:
             ValueError: If a molecule holds an element that the predictor does not know.
         """
-        device, values = self.model.vector_scale.device, [torch.empty(0, dtype=torch.float64)]
+        device, values = next(self.model.parameters()).device, [torch.empty(0, dtype=torch.float64)]
         known = torch.tensor(self.model.config.elements)
         for i, data in enumerate(molecules):
             unknown = ~torch.isin(data.z.cpu(), known)
