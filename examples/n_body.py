@@ -18,6 +18,9 @@ from torch_geometric_inertial import GeoMFormer, GeoMFormerConfig
 from torch_geometric_inertial.datasets import NBody
 from torch_geometric_inertial.training import FitConfig, KeepBest, PackedTargets, PositionLoss, fit
 
+#: Close encounters throw: gradients are clipped to their usual size.
+FIT = dict(batch_size=100, betas=(0.9, 0.99), max_norm=0.15)
+
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -79,9 +82,8 @@ def train_model(train: PackedTargets, val: PackedTargets, args: argparse.Namespa
                                                                                        val).items()}, 'val_mse',
                     training=dict(preset=args.preset, minutes=args.max_minutes, seed=args.seed, lr=args.lr,
                                   batch_size=args.batch_size, trajectories=len(train)))
-    config = FitConfig(num_steps=args.num_steps, max_minutes=args.max_minutes, batch_size=args.batch_size, lr=args.lr,
-                       betas=(0.9, 0.99), max_norm=0.15, evaluate_every=args.evaluate_every,
-                       seed=args.seed)
+    config = FitConfig(num_steps=args.num_steps, max_minutes=args.max_minutes, lr=args.lr,
+                       evaluate_every=args.evaluate_every, seed=args.seed, **FIT | dict(batch_size=args.batch_size))
     last = fit(PositionLoss(model), train, args.out / 'training', config, evaluate=keep, progress=True)
     keep(last, -1)  # the end of the training
     return GeoMFormer.from_pretrained(args.out / 'model')

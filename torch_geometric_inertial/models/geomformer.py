@@ -298,16 +298,18 @@ class GeoMFormer(AtomPredictor):
 
     def _integrate(self, atoms: Atoms, inputs: dict) -> Tensor:
         r"""Positions after the learned time :math:`T`, in steps :math:`h = T / n`: half a drift, a kick by
-        accelerations that are fresh, half a drift; of second order where they do not depend on the velocity."""
+        accelerations that are fresh, half a drift; of second order where they do not depend on the velocity.
+        A kick stays below the greatest speed of :obj:`speed_range`: a wrong one would throw an atom out of the data."""
         assert self.vector_head is not None and self.drift is not None and atoms.vel is not None
         step = self.drift / self.config.time_steps
-        pos, vel = atoms.pos, atoms.vel
+        pos, vel, fastest = atoms.pos, atoms.vel, self.config.speed_range[1]
         for _ in range(self.config.time_steps):
             pos = pos + 0.5 * step * vel
             pairs = self._pairs(pos, atoms.types, atoms.ptr, atoms.packing, inputs['edge_index'], inputs['edge_offset'])
             there = Atoms(atoms.types, pos, atoms.center, vel, atoms.packing, atoms.ptr, pairs, totals=atoms.totals)
             acceleration = self.vector_head(*self.encode(there)).to(pos.dtype) * self.vector_scale
-            vel = vel + step * acceleration
+            kick = step * acceleration
+            vel = vel + kick / (1 + kick.square().sum(-1, keepdim=True) / fastest ** 2).sqrt()
             pos = pos + 0.5 * step * vel
         return pos + atoms.center[atoms.batch]
 
