@@ -77,7 +77,7 @@ def run(name: str, train, test, steps: int, seed: int) -> dict:
             parameter.requires_grad_(False).zero_()
     start = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
-        config = FitConfig(num_steps=steps, lr=3e-3, ema_decay=0.98, seed=seed, **FIT | dict(warmup_steps=50))
+        config = FitConfig(num_steps=steps, lr=1.5e-3, ema_decay=0.98, seed=seed, **FIT | dict(warmup_steps=50))
         model = fit(PositionLoss(model), train, folder, config).model
     seconds = time.process_time() - start
     some = train.subset(torch.arange(1000))

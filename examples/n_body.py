@@ -30,7 +30,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument('--max-minutes', type=float, default=10.0, help='time to train')
     parser.add_argument('--num-steps', type=int, default=1_000_000, help='training steps, if they end before the time')
     parser.add_argument('--batch-size', type=int, default=100, help='trajectories a training step')
-    parser.add_argument('--lr', type=float, default=3e-3, help='peak learning rate')
+    parser.add_argument('--lr', type=float, default=1.5e-3, help='peak learning rate')
     parser.add_argument('--evaluate-every', type=int, default=250, help='training steps between validations')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--out', type=Path, default=Path('outputs/n_body'), help='folder of all results')
