@@ -37,6 +37,13 @@ STABLE_TORCH_LIBRARY(inertial, m) {
 
   m.def("inverse_root(Tensor c) -> Tensor");
   m.def("sylvester(Tensor a, Tensor q) -> Tensor");
+
+  // "eigen" [N, 12] holds, for each atom, the inverse roots of the eigenvalues and the eigenvectors.
+  m.def("whiten(Tensor x, Tensor weight, float eps_rel, float eps_abs, bool center) -> (Tensor out, Tensor eigen)");
+  m.def("whiten_backward(Tensor grad, Tensor x, Tensor weight, Tensor eigen, float eps_rel, bool center) "
+        "-> (Tensor dx, Tensor dweight)");
+  m.def("whiten_backward_backward(Tensor ddx, Tensor ddweight, Tensor grad, Tensor x, Tensor weight, Tensor eigen, "
+        "float eps_rel, bool center) -> (Tensor dgrad, Tensor dx, Tensor dweight)");
 }
 
 PyMODINIT_FUNC PyInit__C() {

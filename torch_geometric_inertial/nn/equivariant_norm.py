@@ -5,6 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from torch_geometric_inertial.ops.inverse_root import inverse_root, inverse_root_newton_schulz
+from torch_geometric_inertial.ops.library import has_kernel
+from torch_geometric_inertial.ops.whiten import regularised_covariance, whiten
 
 KINDS = ('whiten', 'rms', 'none')
 METHODS = ('auto', 'sylvester', 'newton_schulz')
@@ -29,7 +31,8 @@ class EquivariantLayerNorm(nn.Module):
         eps_abs (float): In squared units of the features. (default: :obj:`1e-8`)
         center (bool): Takes the mean of the vectors off. (default: :obj:`True`)
         method (str): Of the root: :obj:`'sylvester'` or :obj:`'newton_schulz'`, see :mod:`ops.inverse_root`;
-            :obj:`'auto'` takes the second where a compiler for GPUs can fuse it. (default: :obj:`'auto'`)
+            :obj:`'auto'` takes the second where a compiler for GPUs can fuse it, and :func:`ops.whiten`, which does
+            the same as the first in one pass, where that has a kernel. (default: :obj:`'auto'`)
 
     Shapes:
         - **input:** [N, 3, d]
@@ -64,18 +67,17 @@ class EquivariantLayerNorm(nn.Module):
             return x
         with torch.autocast(x.device.type, enabled=False):
             x = x if x.dtype == torch.float64 else x.float()
+            if self.kind == 'whiten' and self.method == 'auto' and has_kernel('whiten', x):
+                return whiten(x, self.weight, self.eps_rel, self.eps_abs, self.center)
             if self.center:
                 x = x - x.mean(-1, keepdim=True)
             if self.kind == 'rms':
                 return x * (x.square().sum((1, 2), keepdim=True) / (3 * self.channels) + self.eps_abs).rsqrt() \
                     * self.weight
-            return (self.root(x @ x.mT / self.channels) @ x) * self.weight
+            return (self.root(regularised_covariance(x, self.eps_rel, self.eps_abs)) @ x) * self.weight
 
-    def root(self, covariance: Tensor) -> Tensor:
-        r""":math:`\tilde C^{-1/2}` of covariances [N, 3, 3]."""
-        trace = covariance.diagonal(dim1=1, dim2=2).sum(1).view(-1, 1, 1)
-        eye = torch.eye(3, dtype=covariance.dtype, device=covariance.device)
-        c = torch.addcmul(covariance, trace * (self.eps_rel / 3) + self.eps_abs, eye)
+    def root(self, c: Tensor) -> Tensor:
+        r""":math:`\tilde C^{-1/2}` of regularised covariances [N, 3, 3]."""
         fuses = self.method == 'auto' and c.is_cuda and torch.compiler.is_compiling() and self.eps_rel >= 1e-3
         if fuses or self.method == 'newton_schulz':
             return inverse_root_newton_schulz(c)

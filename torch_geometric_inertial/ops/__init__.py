@@ -21,6 +21,7 @@ from torch_geometric_inertial.ops.minimum_image import minimum_image
 from torch_geometric_inertial.ops.nystrom_features import nystrom_features, nystrom_features_ref
 from torch_geometric_inertial.ops.rope_rotate import rope_rotate, rope_rotate_ref
 from torch_geometric_inertial.ops.segment import segment_mean, segment_sum, segment_sum_ref
+from torch_geometric_inertial.ops.whiten import whiten, whiten_ref
 
 __all__ = [
     'georope_attention',
@@ -43,4 +44,6 @@ __all__ = [
     'segment_sum',
     'segment_sum_ref',
     'sylvester',
+    'whiten',
+    'whiten_ref',
 ]
