@@ -38,6 +38,13 @@ STABLE_TORCH_LIBRARY(inertial, m) {
   m.def("inverse_root(Tensor c) -> Tensor");
   m.def("sylvester(Tensor a, Tensor q) -> Tensor");
 
+  m.def("pair_attention(Tensor q, Tensor k, Tensor v, Tensor bias, Tensor ptr, float scale, int heads) -> Tensor");
+  m.def("pair_attention_backward(Tensor grad, Tensor q, Tensor k, Tensor v, Tensor bias, Tensor ptr, float scale, "
+        "int heads) -> (Tensor dq, Tensor dk, Tensor dv, Tensor dbias)");
+  m.def("pair_attention_backward_backward(Tensor ddq, Tensor ddk, Tensor ddv, Tensor ddbias, Tensor grad, Tensor q, "
+        "Tensor k, Tensor v, Tensor bias, Tensor ptr, float scale, int heads) "
+        "-> (Tensor dgrad, Tensor dq, Tensor dk, Tensor dv, Tensor dbias)");
+
   // "eigen" [N, 12] holds, for each atom, the inverse roots of the eigenvalues and the eigenvectors.
   m.def("whiten(Tensor x, Tensor weight, float eps_rel, float eps_abs, bool center) -> (Tensor out, Tensor eigen)");
   m.def("whiten_backward(Tensor grad, Tensor x, Tensor weight, Tensor eigen, float eps_rel, bool center) "

@@ -10,6 +10,7 @@ class Packing:
         ptr (Tensor): Offsets [B + 1] of the sequences, int64, starting at 0.
 
     Attributes:
+        ptr (Tensor): The offsets.
         length (Tensor): Tokens of each sequence [B].
         batch (Tensor): The sequence of each token [T].
         slot (Tensor): The place of each token in its sequence [T].
@@ -19,7 +20,7 @@ class Packing:
     def __init__(self, ptr: Tensor):
         if ptr.dim() != 1 or ptr.numel() == 0 or ptr.is_floating_point():
             raise ValueError(f"'ptr' must be integer offsets of shape [B + 1] (got {tuple(ptr.shape)}, {ptr.dtype})")
-        self.length = ptr.diff()
+        self.ptr, self.length = ptr, ptr.diff()
         shortest = longest = 0
         if ptr.numel() > 1:
             first, shortest, longest = torch.stack([ptr[0], *self.length.aminmax()]).tolist()

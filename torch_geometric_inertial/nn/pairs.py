@@ -10,9 +10,12 @@ from torch_geometric_inertial.nn.directions import directions, safe_length
 from torch_geometric_inertial.nn.packing import Packing
 from torch_geometric_inertial.nn.radial_basis import smooth_cutoff
 from torch_geometric_inertial.ops.edges import Edges, edge_dot, edge_sum
+from torch_geometric_inertial.ops.library import has_kernel
+from torch_geometric_inertial.ops.pair_attention import pair_attention
 from torch_geometric_inertial.ops.segment import segment_sum
 
 FUSED_SIZE = 48  #: Molecules of that many atoms gain from PyTorch's fused attention.
+KERNEL_SIZE = 64  #: Molecules of more atoms gain from PyTorch's matrix products.
 NEVER = -1e30  #: A score that gives no weight; finite, for rows of padding that have nothing but such scores.
 
 
@@ -126,6 +129,9 @@ class DensePairs(Pairs):
     def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float, heads: int,
                dropout: float = 0.0) -> Tensor:
         parts = q.size(1)
+        wide = q.dtype == k.dtype == v.dtype == bias.dtype and q.dtype in (torch.float32, torch.float64)
+        if dropout == 0 and wide and self.packing.size[1] <= KERNEL_SIZE and has_kernel('pair_attention', q):
+            return pair_attention(q, k, v, bias, self.packing.ptr, scale, heads)
         q, k, v = (self._heads_first(x, heads) for x in (q, k, v))
         if self.first_order and self.packing.size[1] >= FUSED_SIZE:  # it has no second derivative
             q, k, v, mask = (x.unflatten(0, (-1, heads)) for x in (q, k, v, bias.to(q.dtype)))

@@ -19,6 +19,7 @@ from torch_geometric_inertial.ops.inverse_root import (
 )
 from torch_geometric_inertial.ops.minimum_image import minimum_image
 from torch_geometric_inertial.ops.nystrom_features import nystrom_features, nystrom_features_ref
+from torch_geometric_inertial.ops.pair_attention import pair_attention, pair_attention_ref
 from torch_geometric_inertial.ops.rope_rotate import rope_rotate, rope_rotate_ref
 from torch_geometric_inertial.ops.segment import segment_mean, segment_sum, segment_sum_ref
 from torch_geometric_inertial.ops.whiten import whiten, whiten_ref
@@ -38,6 +39,8 @@ __all__ = [
     'minimum_image',
     'nystrom_features',
     'nystrom_features_ref',
+    'pair_attention',
+    'pair_attention_ref',
     'rope_rotate',
     'rope_rotate_ref',
     'segment_mean',

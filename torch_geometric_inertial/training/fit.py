@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from torch_geometric.data import Data
 from tqdm import tqdm
 
@@ -134,13 +134,22 @@ class Fit:
         self.optimizer = torch.optim.AdamW(
             [dict(params=matrices, weight_decay=config.weight_decay), dict(params=others, weight_decay=0.0)],
             lr=config.lr, betas=config.betas, fused=True)
-        self.ema = AveragedModel(model, multi_avg_fn=self._average)
+        self.ema = AveragedModel(model)
+        self.weights = [p.detach() for p in model.parameters()]
+        self.averages = [p.detach() for p in self.ema.module.parameters()]
         self.step, self.seconds = 0, 0.0
         self.parallel = model if world.size == 1 else DistributedDataParallel(model)
 
-    def _average(self, averaged: list[Tensor], current: list[Tensor], num_averaged) -> None:
+    def update_average(self) -> None:
+        r"""What :meth:`AveragedModel.update_parameters` does, without its sorting of the parameters in every step."""
+        if int(self.ema.n_averaged) == 0:
+            self.ema.update_parameters(self.model)
+            return
         decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
-        get_ema_multi_avg_fn(decay)(averaged, current, num_averaged)
+        torch._foreach_lerp_(self.averages, self.weights, 1 - decay)
+        for average, buffer in zip(self.ema.module.buffers(), self.model.buffers(), strict=True):
+            average.copy_(buffer)
+        self.ema.n_averaged += 1
 
     def run(self, progress: bool) -> nn.Module:
         self.resume()
@@ -191,15 +200,18 @@ class Fit:
                 (loss.total / self.config.accumulate).backward()
                 self.names = loss._fields
                 terms.append(torch.stack([term.detach() for term in loss]))
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_norm)
-        if not bool(norm.isfinite()):
-            self.stop_on(f'gradient norm {float(norm)}', batch, index)
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        norm = float(nn.utils.get_total_norm(gradients))
+        if not math.isfinite(norm):
+            self.stop_on(f'gradient norm {norm}', batch, index)
+        if norm > self.config.max_norm:
+            torch._foreach_mul_(gradients, self.config.max_norm / (norm + 1e-6))
         self.lr = self.learning_rate()
         for group in self.optimizer.param_groups:
             group['lr'] = self.lr
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.ema.update_parameters(self.model)
+        self.update_average()
         return torch.stack(terms).mean(dim=0)
 
     def indices(self) -> Iterator[Tensor]:
