@@ -114,4 +114,5 @@ if 'pair_attention' in KERNELS['cpu']:
     @torch.library.register_fake('inertial::pair_attention_backward_backward')
     def _(ddq: Tensor, ddk: Tensor, ddv: Tensor, ddbias: Tensor, grad: Tensor, q: Tensor, k: Tensor, v: Tensor,
           bias: Tensor, ptr: Tensor, scale: float, heads: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        return *(q.new_empty(q.shape) for _ in range(4)), q.new_empty(bias.shape)
+        dgrad, dq, dk, dv = (q.new_empty(q.shape) for _ in range(4))
+        return dgrad, dq, dk, dv, q.new_empty(bias.shape)

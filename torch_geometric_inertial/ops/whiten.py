@@ -88,16 +88,14 @@ class _WhitenBackward(torch.autograd.Function):
 if 'whiten' in KERNELS['cpu']:
     @torch.library.register_fake('inertial::whiten')
     def _(x: Tensor, weight: Tensor, eps_rel: float, eps_abs: float, center: bool) -> tuple[Tensor, Tensor]:
-        return torch.empty_like(x, memory_format=torch.contiguous_format), \
-            x.new_empty(x.size(0), 12, dtype=torch.float64)
+        return x.new_empty(x.shape), x.new_empty(x.size(0), 12, dtype=torch.float64)
 
     @torch.library.register_fake('inertial::whiten_backward')
     def _(grad: Tensor, x: Tensor, weight: Tensor, eigen: Tensor, eps_rel: float,
           center: bool) -> tuple[Tensor, Tensor]:
-        return torch.empty_like(x, memory_format=torch.contiguous_format), torch.empty_like(weight)
+        return x.new_empty(x.shape), torch.empty_like(weight)
 
     @torch.library.register_fake('inertial::whiten_backward_backward')
     def _(ddx: Tensor, ddweight: Tensor, grad: Tensor, x: Tensor, weight: Tensor, eigen: Tensor, eps_rel: float,
           center: bool) -> tuple[Tensor, Tensor, Tensor]:
-        like_x = (torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(2))
-        return *like_x, torch.empty_like(weight)
+        return x.new_empty(x.shape), x.new_empty(x.shape), torch.empty_like(weight)
