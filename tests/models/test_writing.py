@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch_geometric.data import Batch, Data
 
-from torch_geometric_inertial.models import Quetzal, QuetzalConfig, prefix, writing, writing_state
+from torch_geometric_inertial.models import Quetzal, QuetzalConfig, autoregressor, prefix, writing, writing_state
 from torch_geometric_inertial.models.fragment import Fragment, Poses, propose_poses
 from torch_geometric_inertial.models.writing import guided, out_of_memory
 
@@ -80,7 +80,7 @@ def test_what_follows_a_beginning_is_what_followed_when_it_was_written(make_mode
             start = Data(z=whole.z[:size], pos=whole.pos[:size])
             with (patch.object(writing, 'propose_poses', as_it_is), patch.object(writing, 'MIN_DISTANCE', 0),
                   patch.object(writing, 'prefix_log_prob', lambda *_: torch.zeros(1)),
-                  patch.object(prefix, 'find_parents', lambda *_, known=parents[:, :size]: known)):
+                  patch.object(autoregressor, 'find_parents', lambda *_, known=parents[:, :size]: known)):
                 again, rows = rows_through(model, lambda start=start, seed=seed: model.complete(
                     start, 1, seed=seed, num_poses=1, **FAST))
             same(again, [whole], atol=1e-2)

@@ -20,6 +20,7 @@ from torch_geometric_inertial.models.generator_config import GeneratorConfig
 from torch_geometric_inertial.models.likelihood import AtomScorer
 from torch_geometric_inertial.models.pretrained import Pretrained
 from torch_geometric_inertial.models.writing import AtomWriter
+from torch_geometric_inertial.models.writing_state import Caches
 from torch_geometric_inertial.nn.condition import Condition
 from torch_geometric_inertial.nn.diffusion_head import DiffusionHead
 from torch_geometric_inertial.nn.environment import EnvironmentReadout
@@ -218,18 +219,8 @@ class AtomAutoregressor(Pretrained, AtomScorer, AtomWriter):
         r"""One pass over whole molecules, teacher-forced; see :meth:`forward`."""
         types, pos, ptr = self.tokenize(batch)
         atoms = Packing(ptr)
-        dense_types, dense_pos = atoms.pad(types, self.stop), atoms.pad(pos)
-        with torch.no_grad(), torch.autocast(pos.device.type, enabled=False):  # the target needs more than 8 bits
-            radius = self.radii[dense_types]
-            # [B, N]; without parents slot 0, as when writing
-            parent = find_parents(dense_pos, radius) if self.placement.has_parent else torch.zeros_like(dense_types)
-            count = torch.arange(atoms.size[1], device=pos.device).expand(atoms.size)
-            around = self.placement(dense_pos, radius, parent, count)
-            local = atoms.unpad(around.to_local(dense_pos))
-        parent_flat = atoms.unpad(parent)
-        seen_pos, seen_local = (self._blur(x, generator) for x in (pos, local))
-        tokens = self.embedding(types, atoms.slot, seen_pos, seen_local, atoms.unpad(gather_slots(dense_types, parent)),
-                                parent_flat)
+        tokens, seen_pos, local, parent, around = self._embed(types, pos, atoms, generator)
+        dense_types = atoms.pad(types, self.stop)
 
         # the condition in slot 0 of each sequence, atoms behind it
         token_ptr = ptr + torch.arange(ptr.numel(), device=ptr.device)
@@ -241,29 +232,58 @@ class AtomAutoregressor(Pretrained, AtomScorer, AtomWriter):
         token_pos = pos.new_zeros(x.size(0), 3).index_copy(0, at, seen_pos)
         next_types = types.new_full((x.size(0), ), self.stop).index_copy(0, at - 1, types)
 
-        h = self.type_stack(x, token_pos, token_ptr, self.type_geometry(token_pos, token_ptr))
-        accounts = None
-        if self.valence is not None:
-            before = torch.arange(atoms.size[1] + 1, device=pos.device).expand(atoms.size[0], -1)
-            accounts = self.valence(atoms.pad(seen_pos), radius, dense_types, before)  # [B, N + 1, N, W]
-            h = h + self.valence.to_token(Packing(token_ptr).unpad(accounts.sum(dim=2)))
-            accounts = accounts[:, :-1]
-        z = self.coord_stack(h + self.embedding.next_type(next_types) + self._skip(x), token_pos, token_ptr,
-                             self.coord_geometry(token_pos, token_ptr))
+        accounts = self._accounts(dense_types, atoms.pad(seen_pos), atoms.size[1] + 1)
+        h, z = self._think(x, token_pos, token_ptr, next_types, accounts)
+        accounts = None if accounts is None else accounts[:, :-1]
 
         query = z[at - 1]  # the token before atom t places it; the last token places nothing
         memory = atoms.pad(z[at])
+        count = torch.arange(atoms.size[1], device=pos.device).expand(atoms.size)
         parent_logits = self._parent_logits(atoms.pad(query), memory, count, accounts)
-        around = around.map(atoms.unpad)
         around = around._replace(offset=self._blur(around.offset, generator))
-        cond = self._place_condition(query, memory, dense_types, atoms.batch, parent_flat, atoms.slot, around,
+        cond = self._place_condition(query, memory, dense_types, atoms.batch, parent, atoms.slot, around,
                                      None if accounts is None else atoms.unpad(accounts))
         pairs = None
         if self.pair_keys is not None:
-            pairs = self.pair_keys(query, memory, dense_types, atoms.batch, parent_flat, atoms.slot, around)
-        return Reading(ptr, token_ptr, next_types, self.type_head(h).float(), parent_flat,
+            pairs = self.pair_keys(query, memory, dense_types, atoms.batch, parent, atoms.slot, around)
+        return Reading(ptr, token_ptr, next_types, self.type_head(h).float(), parent,
                        None if parent_logits is None else atoms.unpad(parent_logits), atoms.slot > 0, local, cond,
                        pairs, z[token_ptr[1:] - 1])
+
+    def _embed(self, types: Tensor, pos: Tensor, atoms: Packing,
+               generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor, Neighbourhood]:
+        r"""Tokens of atoms [T, C]; their positions as the model sees them [T, 3], their local coordinates [T, 3], their
+        parents' slots [T], and what is around each."""
+        dense_types, dense_pos = atoms.pad(types, self.stop), atoms.pad(pos)
+        with torch.no_grad(), torch.autocast(pos.device.type, enabled=False):  # the target needs more than 8 bits
+            radius = self.radii[dense_types]
+            # [B, N]; without parents slot 0, as when writing
+            parent = find_parents(dense_pos, radius) if self.placement.has_parent else torch.zeros_like(dense_types)
+            count = torch.arange(atoms.size[1], device=pos.device).expand(atoms.size)
+            around = self.placement(dense_pos, radius, parent, count)
+            local = atoms.unpad(around.to_local(dense_pos))
+        seen_pos, seen_local = (self._blur(x, generator) for x in (pos, local))
+        types_of_parents, parent = atoms.unpad(gather_slots(dense_types, parent)), atoms.unpad(parent)
+        tokens = self.embedding(types, atoms.slot, seen_pos, seen_local, types_of_parents, parent)
+        return tokens, seen_pos, local, parent, around.map(atoms.unpad)
+
+    def _accounts(self, types: Tensor, pos: Tensor, num_tokens: int) -> Tensor | None:
+        r"""What the valence readout says of the placed atoms [B, num_tokens, N, W] before each token."""
+        if self.valence is None:
+            return None
+        before = torch.arange(num_tokens, device=pos.device).expand(types.size(0), -1)
+        return self.valence(pos, self.radii[types], types, before)
+
+    def _think(self, x: Tensor, pos: Tensor, ptr: Tensor, next_types: Tensor, accounts: Tensor | None,
+               caches: Caches | None = None) -> tuple[Tensor, Tensor]:
+        r"""Both stacks over whole sequences: vectors [T, C] that foretell the next type, and that place it."""
+        shared, layers = (None, None) if caches is None else caches['type']
+        h = self.type_stack(x, pos, ptr, self.type_geometry(pos, ptr, shared), layers)
+        if accounts is not None:
+            h = h + self.valence.to_token(Packing(ptr).unpad(accounts.sum(dim=2)))
+        shared, layers = (None, None) if caches is None else caches['coord']
+        return h, self.coord_stack(h + self.embedding.next_type(next_types) + self._skip(x), pos, ptr,
+                                   self.coord_geometry(pos, ptr, shared), layers)
 
     def _blur(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         if not self.training or self.context_noise == 0:

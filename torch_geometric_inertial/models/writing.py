@@ -46,8 +46,9 @@ class AtomWriter(nn.Module):
         return len(self.elements)
 
     def generate(self, num_samples: int, *, progress: bool = False, **settings) -> list[Data]:
-        r"""Writes molecules. Molecule :obj:`i` is a function of :obj:`(seed, i)`, whatever the batch size (up to the
-        rounding of matrix products, which the flow can amplify to about 1e-3 Å).
+        r"""Writes molecules. Molecule :obj:`i` is a function of :obj:`(seed, i)`, whatever the batch size, up to the
+        rounding of float32 matrix products, which the flow amplifies: with the weights of the package positions of most
+        molecules agree to 1e-3 Å, of nearly all to 2e-2 Å, and seldom a draw on the edge falls to the other side.
 
         Args:
             num_samples (int): Number of molecules.
