@@ -4,6 +4,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from relaxed_files import gap_of, molecules, write_molecule3d, write_pcqm4mv2
 from torch_geometric.data import Batch
 from torch_geometric.datasets import PCQM4Mv2 as Graphs
 
@@ -12,8 +13,6 @@ from torch_geometric_inertial.datasets.pcqm4mv2 import check_md5, read_split
 from torch_geometric_inertial.datasets.relaxed import COLUMNS
 from torch_geometric_inertial.superpose import superposed_rmsd
 from torch_geometric_inertial.training import PackedTargets
-
-from .relaxed_files import gap_of, molecules, write_molecule3d, write_pcqm4mv2
 
 Chem = pytest.importorskip('rdkit.Chem')
 DATA = molecules(12)
