@@ -131,6 +131,14 @@ def test_columns_batches_and_items_are_the_same(pcqm):
         assert torch.equal(ours[name], theirs[name].to(ours[name].dtype))
 
 
+def test_items_are_copies(pcqm):
+    dataset = PCQM4Mv2(str(pcqm), num_conformers=3)
+    before = dataset[5].clone()
+    for name in ('z', 'pos', 'conformers', 'relaxed', 'gap'):
+        dataset[5][name].zero_()
+        assert bool((dataset[5][name] == before[name]).all())
+
+
 def test_what_was_made_is_read_again(pcqm):
     first = PCQM4Mv2(str(pcqm), num_conformers=3)
     path = pcqm / 'relaxed' / first.key / 'gap.npy'

@@ -87,9 +87,10 @@ class RelaxedDataset(Dataset):
 
     def get(self, idx: int) -> Data:
         a, b = int(self._ptr[idx]), int(self._ptr[idx + 1])
-        data = Data(**{name: column[a:b] if COLUMNS[name][1] else column[idx:idx + 1]
+        data = Data(**{name: (column[a:b] if COLUMNS[name][1] else column[idx:idx + 1]).clone()
                        for name, column in self._stored.items()})
-        data.z, data.pos = data.z.long(), data.relaxed if self.num_conformers == 0 else data.conformers[:, 0]
+        data.z = data.z.long()
+        data.pos = data.relaxed.clone() if self.num_conformers == 0 else data.conformers[:, 0].clone()
         return data
 
     def columns(self) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
