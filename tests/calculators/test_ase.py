@@ -208,6 +208,23 @@ def test_a_crystal_with_a_charge():
     assert charged['energy'] != neutral['energy'] and not np.allclose(charged['stress'], neutral['stress'])
 
 
+def test_tags():
+    net, atoms = periodic_model(num_tags=3), ice()
+    atoms.set_tags([0, 0, 1, 2, 2])
+    atoms.calc, energies = GeoMFormerCalculator(net, 'eV', dtype=torch.float64), []
+    for tags in ([0, 0, 1, 2, 2], [0, 1, 1, 2, 2], [0, 0, 1, 2, 2]):
+        atoms.set_tags(tags)
+        energies.append(atoms.get_potential_energy())
+        expected, _ = net.double().eval()(torch.tensor(atoms.numbers), torch.from_numpy(atoms.positions),
+                                          cell=torch.from_numpy(atoms.cell.array), pbc=torch.tensor(atoms.pbc),
+                                          tags=torch.tensor(tags))
+        assert energies[-1] == pytest.approx(float(expected.detach()), abs=1e-8)
+    assert energies[0] == energies[2] != energies[1]
+    atoms.set_tags(3)
+    with pytest.raises(ValueError, match=r'molecule 0 has the tags \[3\], and the model knows 0 to 2'):
+        atoms.get_potential_energy()
+
+
 @pytest.mark.parametrize('fields, info, message', [
     (dict(), dict(charge=1), r"molecule 0 has info\['charge'\] = 1, and the model knows no charges"),
     (dict(), dict(spin=2), r"molecule 0 has info\['spin'\] = 2, and the model knows no spins"),
@@ -264,7 +281,7 @@ def test_molecules_that_are_refused(atoms, message):
     ([dict(vector_head='direct', velocity='merged')], {},
      r"'model' must not read velocities \(got velocity='merged'\)"),
     ([{}, dict(elements=(1, 6))], {}, r"all models must know the same elements \(got \[1, 6, 8\] and \[1, 6\]\)"),
-    ([{}, dict(charges=(0, 1))], {}, r"all models must know the same charges and spins \(got .*'charge': \(0, 1\)"),
+    ([{}, dict(charges=(0, 1))], {}, r"all models must know the same .* tags \(got .*'charge': \(0, 1\)"),
     ([{}], dict(energy_unit='Ry'), r"'energy_unit' must be one of eV, kcal/mol, kJ/mol, Hartree \(got 'Ry'\)"),
     ([{}], dict(dtype=torch.float16), r"'dtype' must be torch.float32 or torch.float64 \(got torch.float16\)"),
 ], ids=range(7))

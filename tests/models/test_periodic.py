@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from geomformer_laws import awake, close, cloud, run, small
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 
 from torch_geometric_inertial import PaiNN, TorchMDNet
 from torch_geometric_inertial.testing import random_rotation
@@ -192,7 +192,7 @@ def test_forces_are_the_negative_gradient(name):
     assert forces.sum(0).abs().max() < 1e-10
 
 
-@pytest.mark.parametrize('name', ['paper', 'edges', 'directional', 'PaiNN'])
+@pytest.mark.parametrize('name', ['paper', 'edges', 'directional', 'PaiNN', 'TorchMDNet'])
 def test_energies_are_smooth_where_images_leave(name):
     """A lattice constant passes the cutoff: six images of each atom leave at once."""
     model, energies, slopes = MODELS[name](), [], []
@@ -250,6 +250,47 @@ def test_stress_can_be_trained_on():
         other = model.stress(data.z, data.pos, cell=data.cell, pbc=ALL)
     assert not any(x.requires_grad for x in other)
     close(other[2], stress)
+
+
+def test_predicted_positions_stay_beside_their_atoms():
+    """Whichever image of an atom is given, that one is moved."""
+    data = crystal()
+    model, direct = geomformer(vector_head='position'), geomformer(vector_head='direct')
+    away = torch.tensor([[0, 0, 0], [1, 0, -2], [0, 3, 0], [0, 0, 0]]).double() @ data.cell
+    for pos in (data.pos, data.pos + away):
+        close(predict(model, data, pos=pos)[1], pos + predict(direct, data)[1])
+
+
+def test_periods_strung_together_as_pyg_does():
+    model, data = geomformer(), Batch.from_data_list([
+        Data(z=s.z, pos=s.pos, cell=s.cell.unsqueeze(0), pbc=s.pbc) for s in (crystal(3), crystal(2, 1, SLAB))])
+    assert data.pbc.shape == (6, )
+    one, other = (model(data.z, data.pos, data.batch, cell=data.cell, pbc=pbc)
+                  for pbc in (data.pbc, torch.stack([ALL, SLAB])))
+    assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_bfloat16_is_near(name):
+    model, data = MODELS[name]().float(), crystal()
+    data.pos, data.cell = data.pos.float(), data.cell.float()
+    exact = predict(model, data)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        rough = predict(model, data)
+        (rough[0].sum() + rough[1].square().sum()).backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+    for a, b in zip(rough, exact, strict=True):
+        close(a, b, 0.15)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize('name', ['paper', 'edges', 'directional', 'PaiNN', 'TorchMDNet'])
+def test_the_gpu_agrees(name):
+    model, data = MODELS[name](), crystal(5)
+    expected = model.stress(data.z, data.pos, cell=data.cell, pbc=ALL)
+    data = data.to('cuda')
+    for a, b in zip(model.to('cuda').stress(data.z, data.pos, cell=data.cell, pbc=data.pbc), expected, strict=True):
+        close(a.cpu(), b, 1e-9)
 
 
 def test_real_surfaces(shared_data):

@@ -31,7 +31,8 @@ class GeoMFormerCalculator(Calculator):
     standard deviations, over n - 1.
 
     Models that read total charges and spins find them in :obj:`atoms.info['charge']` (0 if it is silent) and
-    :obj:`atoms.info['spin']`, the multiplicity (1 if it is silent). Others refuse ions and radicals.
+    :obj:`atoms.info['spin']`, the multiplicity (1 if it is silent). Others refuse ions and radicals. Models that read
+    tags take :obj:`atoms.get_tags()`.
 
     Args:
         model (AtomPredictor or list): :class:`~torch_geometric_inertial.GeoMFormer`,
@@ -70,9 +71,9 @@ class GeoMFormerCalculator(Calculator):
             if set(c.elements) != set(models[0].config.elements):
                 raise ValueError(f"all models must know the same elements (got {sorted(models[0].config.elements)} and "
                                  f"{sorted(c.elements)})")
-            if m.known_totals != models[0].known_totals:
-                raise ValueError("all models must know the same charges and spins "
-                                 f"(got {models[0].known_totals} and {m.known_totals})")
+            if (known := _known(m)) != _known(models[0]):
+                raise ValueError(f"all models must know the same charges, spins and tags (got {_known(models[0])} and "
+                                 f"{known})")
         if energy_unit not in ENERGY_UNITS:
             raise ValueError(f"'energy_unit' must be one of {', '.join(ENERGY_UNITS)} (got '{energy_unit}')")
         if dtype not in (torch.float32, torch.float64):
@@ -105,9 +106,10 @@ class GeoMFormerCalculator(Calculator):
         return cls(models, energy_unit, **kwargs)
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        changes = super().check_state(atoms, tol)
-        if not changes and any(_total(atoms, name) != _total(self.atoms, name) for name in TOTALS):
-            return ['info']  # ASE itself does not look there
+        changes = super().check_state(atoms, tol)  # it looks at neither of these
+        if not changes and (any(_total(atoms, name) != _total(self.atoms, name) for name in TOTALS)
+                            or (atoms.get_tags() != self.atoms.get_tags()).any()):
+            return ['info']
         return changes
 
     def calculate(self, atoms: Atoms | None = None, properties: Sequence[str] = ('energy', ),
@@ -174,6 +176,10 @@ class GeoMFormerCalculator(Calculator):
             if total not in (values or (TOTALS[name], )):
                 raise ValueError(f"molecule {index} has info['{name}'] = {total}, and the model knows "
                                  f"{f'only {list(values)}' if values else f'no {name}s'}")
+        count, tags = self.models[0].num_tags, atoms.get_tags()
+        if count > 0 and not ((tags >= 0) & (tags < count)).all():
+            raise ValueError(f"molecule {index} has the tags {sorted(set(tags.tolist()))}, and the model knows 0 to "
+                             f"{count - 1}")
 
     def _inputs(self, molecules: Sequence[Atoms], periodic: bool) -> dict[str, Any]:
         """The arguments of the models' :meth:`forward`."""
@@ -193,10 +199,16 @@ class GeoMFormerCalculator(Calculator):
             # Vectors that are no periods may be zero in ASE; completed ones let the volume not vanish.
             inputs.update(cell=tensor(np.stack([atoms.cell.complete().array for atoms in molecules]), self.dtype),
                           pbc=tensor(np.stack([atoms.pbc for atoms in molecules]), torch.bool))
+        if self.models[0].num_tags > 0:
+            inputs['tags'] = tensor(np.concatenate([atoms.get_tags() for atoms in molecules]), torch.int64)
         for name, known in self.models[0].known_totals.items():
             if known:
                 inputs[name] = tensor(np.array([_total(atoms, name) for atoms in molecules]), torch.int64)
         return inputs
+
+
+def _known(model: AtomPredictor) -> dict[str, Any]:
+    return model.known_totals | dict(tags=tuple(range(model.num_tags)))
 
 
 def _total(atoms: Atoms, name: str) -> int:

@@ -178,8 +178,8 @@ class AtomPredictor(Pretrained, nn.Module):
             vel (Tensor, optional): Velocities [N, 3], for models that take them.
             cell (Tensor, optional): Lattice vectors as rows, [B, 3, 3] or one cell [3, 3] for all, Å. Positions may lie
                 outside of it.
-            pbc (Tensor, optional): Which of them are periods, [B, 3] or [3], bool. Atoms see all images within the
-                cutoff; systems without a period are molecules.
+            pbc (Tensor, optional): Which of them are periods, bool: [B, 3], [3 · B] as PyG strings rows together, or
+                [3] for all. Atoms see all images within the cutoff; systems without a period are molecules.
             charge (Tensor, optional): Total charges [B], integers, for models that know them.
             spin (Tensor, optional): Multiplicities :math:`2 S + 1` [B], integers, for models that know them.
             tags (Tensor, optional): What each atom is part of [N], integers from 0, for models that tell them apart.
@@ -388,11 +388,11 @@ class AtomPredictor(Pretrained, nn.Module):
         if cell.shape not in ((3, 3), (batch_size, 3, 3)) or not cell.is_floating_point():
             raise ValueError(f"'cell' must be floating point [{batch_size}, 3, 3] or [3, 3] "
                              f"(got {list(cell.shape)}, {cell.dtype})")
-        if pbc.shape not in ((3, ), (batch_size, 3)) or pbc.dtype != torch.bool:
+        if pbc.shape not in ((3, ), (batch_size, 3), (3 * batch_size, )) or pbc.dtype != torch.bool:
             raise ValueError(f"'pbc' must be bool [{batch_size}, 3] or [3] (got {list(pbc.shape)}, {pbc.dtype})")
         if not bool(cell.isfinite().all()):
             raise ValueError(f"'cell' must be finite (got {int((~cell.isfinite()).sum())} entries that are not)")
-        return cell.to(pos.dtype).expand(batch_size, 3, 3), pbc.expand(batch_size, 3)
+        return cell.to(pos.dtype).expand(batch_size, 3, 3), pbc.view(-1, 3).expand(batch_size, 3)
 
     def _image_pairs(self, pos: Tensor, types: Tensor, ptr: Tensor, packing: Packing, cell: Tensor,
                      pbc: Tensor) -> Pairs:
