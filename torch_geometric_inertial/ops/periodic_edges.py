@@ -33,7 +33,7 @@ def periodic_edges(pos: Tensor, ptr: Tensor, cell: Tensor, pbc: Tensor, cutoff: 
         ValueError: If the periodic lattice vectors of a system are not independent, or the cutoff is not positive.
     """
     lattice = (cell * pbc.unsqueeze(-1)).double()
-    check_lattice(lattice, pbc)
+    _check_lattice(lattice, pbc)
     batch = segment_index(ptr, pos.size(0))
     reciprocal = torch.linalg.pinv(lattice)  # its columns; zero where there is no period
     home = (_rows_times(pos.double(), reciprocal, batch).floor() * pbc[batch]).long()
@@ -69,7 +69,7 @@ def heights(cell: Tensor, pbc: Tensor) -> Tensor:
     return (1 / reciprocal.norm(dim=1)).masked_fill(~pbc, float('inf'))
 
 
-def check_lattice(lattice: Tensor, pbc: Tensor) -> None:
+def _check_lattice(lattice: Tensor, pbc: Tensor) -> None:
     smallest = torch.linalg.svdvals(lattice).masked_fill(
         torch.arange(3, device=pbc.device) >= pbc.sum(1, keepdim=True), float('inf')).amin(1)
     if bool((smallest < FLATTEST).any()):
