@@ -191,9 +191,9 @@ def main() -> None:
         batch = data.batch()
         mean = sample.energy.mean().expand(len(data)) if args.task == 'is2re' else None
         print(f'{name}, {len(data):,} systems')
-        for who, (energy, pos) in {'stays, mean energy': (mean, batch.pos),
+        for who, (energy, pos) in {'mean, atoms stay': (mean, batch.pos),
                                    'GeoMFormer': predict_relaxation(model, data)}.items():
-            print(f'  {who:20}', '; '.join(map(str, reports(energy, pos, data))))
+            print(f'  {who:18}', '; '.join(map(str, reports(energy, pos, data))))
     print_times(next(iter(splits.values())), sample, args)
 
 

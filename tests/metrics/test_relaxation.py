@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from torch_geometric_inertial.datasets import read_relaxations
 from torch_geometric_inertial.metrics import average_distance_within_threshold, energy_within_threshold
@@ -76,6 +78,24 @@ def test_fixed_atoms_do_not_count():
     pred = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.2, 0.0], [0.0, 0.0, 0.3]])
     report = average_distance_within_threshold(pred, target, BATCH, CELL, PBC, fixed=fixed)
     assert report.distance == pytest.approx([0.2, 0.3]) and report.num_atoms == 2
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_the_measure_knows_neither_images_nor_order_of_systems(seed):
+    g = torch.Generator().manual_seed(seed)
+    cell = 6 * torch.eye(3, dtype=torch.float64) + torch.rand(4, 3, 3, generator=g, dtype=torch.float64)
+    pbc, batch = torch.ones(4, 3, dtype=torch.bool), torch.tensor([0, 0, 1, 2, 2, 2, 3])
+    target = 3 * torch.randn(7, 3, generator=g, dtype=torch.float64)
+    pred = target + 0.2 * torch.randn(7, 3, generator=g, dtype=torch.float64)
+    report = average_distance_within_threshold(pred, target, batch, cell, pbc)
+    shift = torch.randint(-2, 3, (7, 3), generator=g).double()
+    moved = average_distance_within_threshold(pred + (shift.unsqueeze(1) @ cell[batch]).squeeze(1), target, batch, cell,
+                                              pbc)
+    assert moved.distance == pytest.approx(report.distance, abs=1e-9)
+    back = average_distance_within_threshold(pred.flip(0), target.flip(0), 3 - batch.flip(0), cell.flip(0), pbc)
+    assert back.distance == pytest.approx(report.distance[::-1]) and back.within == pytest.approx(report.within)
+    assert list(report.curve) == sorted(report.curve)  # a wider threshold leaves nobody out
 
 
 def by_the_definition(pred, target, sizes, cells):
