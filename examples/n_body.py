@@ -3,6 +3,8 @@ r"""GeoMFormer on the n-body problem: five charged particles, and where they are
     python examples/n_body.py                              simulate the published data set (half a minute), learn for 10
                                                            minutes, print the test error
     python examples/n_body.py --preset n_body_paper        the paper's own model
+    python examples/n_body.py --start outputs/n_body/model --time-steps 16 --lr 5e-4 --out outputs/n_body_16
+                                                           the law that was learned, in finer steps
     python examples/n_body.py --weights outputs/n_body/model          the test error of an earlier run
     python examples/n_body.py --max-minutes 60 --seed 1 --out runs/n_body_1      run it again to go on where it was
                                                            stopped
@@ -27,6 +29,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument('--root', type=Path, default=Path('data/n_body'), help='folder of the simulated data')
     parser.add_argument('--weights', type=Path, help='folder of a model: skip training')
     parser.add_argument('--preset', default='n_body', choices=['n_body', 'n_body_direct', 'n_body_paper'])
+    parser.add_argument('--start', type=Path, help='folder of a model to begin with, such as one of fewer time steps')
+    parser.add_argument('--time-steps', type=int, help="of the learned integrator; the preset's if left out")
     parser.add_argument('--max-minutes', type=float, default=10.0, help='time to train')
     parser.add_argument('--num-steps', type=int, default=1_000_000, help='training steps, if they end before the time')
     parser.add_argument('--batch-size', type=int, default=100, help='trajectories a training step')
@@ -76,12 +80,15 @@ def linear_baseline(train: PackedTargets, test: PackedTargets) -> Tensor:
 def train_model(train: PackedTargets, val: PackedTargets, args: argparse.Namespace) -> GeoMFormer:
     """The model that did best on the validation split."""
     torch.manual_seed(args.seed)
-    model = GeoMFormer(GeoMFormerConfig.preset(args.preset))
+    changes = {} if args.time_steps is None else dict(time_steps=args.time_steps)
+    model = GeoMFormer(GeoMFormerConfig.preset(args.preset, **changes))
+    if args.start is not None:
+        model.load_state_dict(GeoMFormer.from_pretrained(args.start).state_dict())
     print(f'{model} learns from {len(train):,} trajectories for {args.max_minutes:g} minutes')
     keep = KeepBest(args.out / 'model', lambda loss: {f'val_{k}': v for k, v in errors(predict(loss.model, val),
                                                                                        val).items()}, 'val_mse',
-                    training=dict(preset=args.preset, minutes=args.max_minutes, seed=args.seed, lr=args.lr,
-                                  batch_size=args.batch_size, trajectories=len(train)))
+                    training=dict(preset=args.preset, seed=args.seed, lr=args.lr, batch_size=args.batch_size,
+                                  trajectories=len(train)))
     config = FitConfig(num_steps=args.num_steps, max_minutes=args.max_minutes, lr=args.lr,
                        evaluate_every=args.evaluate_every, seed=args.seed, **FIT | dict(batch_size=args.batch_size))
     last = fit(PositionLoss(model), train, args.out / 'training', config, evaluate=keep, progress=True)

@@ -45,9 +45,16 @@ def test_from_the_simulator_to_the_test_error(example, tmp_path, capsys):
     again = capsys.readouterr().out
     assert trained.splitlines()[-4:] == again.splitlines()[-4:]  # the table is that of the weights kept
 
+    example.run('--root', data, '--start', out / 'model', '--time-steps', 3, '--num-steps', 1, '--batch-size', 20,
+                '--lr', 1e-12, '--out', tmp_path / 'finer')
+    finer = GeoMFormer.from_pretrained(tmp_path / 'finer' / 'model')
+    model = GeoMFormer.from_pretrained(out / 'model')
+    assert (finer.config.time_steps, model.config.time_steps) == (3, 8)
+    for a, b in zip(finer.parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
+
     test = example.load(data, 'test')
     batch = test.batch()
-    model = GeoMFormer.from_pretrained(out / 'model')
     with torch.no_grad():
         mse = (model(batch.z, batch.pos, batch.batch, vel=batch.vel)[1] - batch.y).square().mean()
     assert f'{float(mse):.5f}' == again.splitlines()[-1].split()[1]
