@@ -93,8 +93,8 @@ def fit_config(args: argparse.Namespace) -> FitConfig:
     published = args.preset in PUBLISHED
     minutes = args.max_minutes if published or args.max_minutes or args.num_steps else 10.0
     num_steps = args.num_steps or steps
-    return FitConfig(num_steps=num_steps, max_minutes=minutes, lr=args.lr or lr,
-                     batch_size=args.batch_size or (1024 if published else 32), warmup_steps=min(warmup, num_steps),
+    return FitConfig(num_steps=num_steps, warmup_steps=min(warmup, num_steps // 10), max_minutes=minutes,
+                     lr=args.lr or lr, batch_size=args.batch_size or (1024 if published else 32),
                      betas=(0.9, 0.999), weight_decay=0.0, max_norm=5.0, accumulate=args.accumulate,
                      precision=args.precision, evaluate_every=args.evaluate_every, seed=args.seed)
 

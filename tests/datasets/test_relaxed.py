@@ -1,4 +1,6 @@
+import hashlib
 import json
+import tarfile
 import zipfile
 
 import numpy as np
@@ -8,7 +10,7 @@ from relaxed_files import gap_of, molecules, write_molecule3d, write_pcqm4mv2
 from torch_geometric.data import Batch
 from torch_geometric.datasets import PCQM4Mv2 as Graphs
 
-from torch_geometric_inertial.datasets import Molecule3D, PCQM4Mv2, RelaxedMolecules, relaxed
+from torch_geometric_inertial.datasets import Molecule3D, PCQM4Mv2, RelaxedMolecules, pcqm4mv2, relaxed
 from torch_geometric_inertial.datasets.pcqm4mv2 import check_md5, read_split
 from torch_geometric_inertial.datasets.relaxed import COLUMNS
 from torch_geometric_inertial.superpose import superposed_rmsd
@@ -233,6 +235,28 @@ def test_missing_files_of_molecule3d_are_named(tmp_path):
     (tmp_path / 'raw' / 'properties.csv').unlink()
     with pytest.raises(FileNotFoundError, match=r"raw' lacks properties.csv: fetch them from https://drive"):
         Molecule3D(str(tmp_path), num_conformers=1)
+
+
+def test_what_is_missing_is_downloaded_and_unpacked(tmp_path, monkeypatch):
+    write_pcqm4mv2(tmp_path / 'source', DATA[:6], 3)
+    source = tmp_path / 'source' / 'raw'
+    with zipfile.ZipFile(tmp_path / 'pcqm4m-v2.zip', 'w') as archive:
+        for path in (source / 'pcqm4m-v2').rglob('*.*'):
+            archive.write(path, path.relative_to(source))
+    with tarfile.open(tmp_path / 'train.sdf.tar.gz', 'w:gz') as archive:
+        archive.add(source / 'pcqm4m-v2-train.sdf', 'pcqm4m-v2-train.sdf')
+    monkeypatch.setattr(Graphs, 'url', f'file://{tmp_path}/pcqm4m-v2.zip')
+    monkeypatch.setattr(pcqm4mv2, 'SDF_URL', f'file://{tmp_path}/train.sdf.tar.gz')
+    root = tmp_path / 'root'
+    assert [int(item.idx) for item in PCQM4Mv2(str(root), 'val', num_conformers=1)] == [3]  # needs no geometries
+    assert not (root / 'raw' / 'pcqm4m-v2-train.sdf').exists()
+    (tmp_path / 'pcqm4m-v2.zip').unlink()  # what is there is not downloaded again
+    with pytest.raises(ValueError, match=f'is damaged, and removed: expected MD5 {pcqm4mv2.SDF_MD5}'):
+        PCQM4Mv2(str(root), num_conformers=1)
+    digest = hashlib.md5((tmp_path / 'train.sdf.tar.gz').read_bytes()).hexdigest()
+    monkeypatch.setattr(pcqm4mv2, 'SDF_MD5', digest)
+    assert len(PCQM4Mv2(str(root), num_conformers=1)) == 3
+    assert sorted(path.name for path in (root / 'raw').iterdir()) == ['pcqm4m-v2', 'pcqm4m-v2-train.sdf']
 
 
 def test_a_damaged_download_is_removed(tmp_path):
