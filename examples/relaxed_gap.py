@@ -50,6 +50,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument('--batch-size', type=int, help='molecules a step (32, or 1,024 as published)')
     parser.add_argument('--accumulate', type=int, default=1, help='parts of a batch, to save memory')
     parser.add_argument('--lr', type=float, help='peak learning rate (1e-3, or as published)')
+    parser.add_argument('--warmup-steps', type=int, help='steps to reach it (as published, at most a tenth)')
     parser.add_argument('--precision', default='float32', choices=['float32', 'bfloat16'])
     parser.add_argument('--evaluate-every', type=int, default=200, help='training steps between validations')
     parser.add_argument('--time-steps', type=int, default=3, help='steps of the published model to time; 0 for none')
@@ -93,7 +94,8 @@ def fit_config(args: argparse.Namespace) -> FitConfig:
     published = args.preset in PUBLISHED
     minutes = args.max_minutes if published or args.max_minutes or args.num_steps else 10.0
     num_steps = args.num_steps or steps
-    return FitConfig(num_steps=num_steps, warmup_steps=min(warmup, num_steps // 10), max_minutes=minutes,
+    warmup = min(warmup, num_steps // 10) if args.warmup_steps is None else args.warmup_steps
+    return FitConfig(num_steps=num_steps, warmup_steps=warmup, max_minutes=minutes,
                      lr=args.lr or lr, batch_size=args.batch_size or (1024 if published else 32),
                      betas=(0.9, 0.999), weight_decay=0.0, max_norm=5.0, accumulate=args.accumulate,
                      precision=args.precision, evaluate_every=args.evaluate_every, seed=args.seed)
