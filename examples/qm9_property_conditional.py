@@ -78,10 +78,11 @@ def plot(wanted: Tensor, judged: dict[float, Tensor], what: str, path: Path) -> 
     figure, panels = pyplot.subplots(1, len(judged), figsize=(3.2 * len(judged) + 0.5, 3.5), dpi=150, sharex=True,
                                      sharey=True, squeeze=False, layout='constrained')
     ends = [float(wanted.min()), float(wanted.max())]
+    margin = 0.3 * (ends[1] - ends[0])  # beyond it are the judge's fancies on atoms that overlap
     for axes, (scale, values) in zip(panels[0], judged.items(), strict=True):
         axes.plot(ends, ends, color='0.8', zorder=0)
         axes.plot(wanted, values, '.', color='tab:blue')
-        axes.set(title=f'guidance scale {scale:g}', xlabel=f'wanted {what}')
+        axes.set(title=f'guidance scale {scale:g}', xlabel=f'wanted {what}', ylim=(ends[0] - margin, ends[1] + margin))
     panels[0][0].set_ylabel(f'judged {what}')
     figure.savefig(path)
     pyplot.close(figure)

@@ -44,13 +44,14 @@ def test_size_alone_guesses_the_median_of_its_size():
 
 def test_what_the_errors_are():
     real = [molecule(n) for n in (1, 2, 3)]
-    generated = [molecule(2), None, molecule(4), Data(z=torch.tensor([6]), pos=torch.full((1, 3), torch.nan))]
-    wanted, labels = torch.tensor([13.0, 0.0, 20.0, 0.0]), torch.tensor([6.0, 12.0, 20.0])
+    generated = [molecule(2), None, molecule(4), Data(z=torch.tensor([6]), pos=torch.full((1, 3), torch.nan)),
+                 Data(z=torch.tensor([6, 6]), pos=torch.tensor([[0.0, 0.0, 0.0], [0.1, 0.0, 0.0]]))]
+    wanted, labels = torch.tensor([13.0, 0.0, 20.0, 0.0, 99.0]), torch.tensor([6.0, 12.0, 20.0])
     result = property_error(mass, generated, wanted, real, labels, torch.tensor([1, 2, 3]), labels - labels % 6)
-    assert (result.mae, result.num_failed, result.num_requested) == (pytest.approx(2.5), 2, 4)
+    assert (result.mae, result.num_failed, result.num_requested) == (pytest.approx(2.5), 3, 5)
     assert result.regressor == pytest.approx(2 / 3) and result.size_only == pytest.approx(2 / 3)
     assert result.random == pytest.approx((6 + 14 + 6 + 8 + 12 + 6) / 6)
-    assert 'failed: 2 of 4' in str(result)
+    assert 'failed: 3 of 5' in str(result)
 
 
 @pytest.fixture(scope='module')

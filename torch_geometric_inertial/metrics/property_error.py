@@ -27,8 +27,8 @@ class PropertyError:
         size_only: The best guess from the number of atoms. Lower is control of more than the size.
         regressor: Regressor on real molecules, against their own labels: what a perfect generator has.
         num_requested: How many molecules were asked for.
-        num_failed: Those that cannot be read (missing, empty, unfinished, not finite, an element that is none), for
-            which there is no error; a report must name them.
+        num_failed: Those that cannot be judged (missing, empty, unfinished, not finite, an element that is none, atoms
+            within 0.4 Å, where networks give any number or none), for which there is no error; a report must name them.
     """
     mae: float
     random: float
@@ -113,7 +113,7 @@ def property_error(regressor: Regressor, generated: Sequence[Data | None], wante
     if wanted.shape != (len(generated), ):
         raise ValueError(f"'wanted' must be [{len(generated)}] (got {tuple(wanted.shape)})")
     status = screen(generated, range(1, 119)).status
-    read = torch.tensor([name in ('ok', 'coincident') for name in status], dtype=torch.bool)
+    read = torch.tensor([name == 'ok' for name in status], dtype=torch.bool)
     if not bool(read.any()):
         raise ValueError(f"'generated' must hold at least one molecule that can be read (got none of {len(generated)})")
     of_generated = _predict(regressor, [data for data, ok in zip(generated, read, strict=True) if ok])
