@@ -4,11 +4,9 @@ r"""Are hydrogens put back where they were? QM9 test molecules, beside RDKit and
 
 Each method gets the places of the heavy atoms and nothing else, one sample a molecule. The measure is Quetzal's: RMSD
 over all atoms under the best assignment of atoms of the same element, without superposition. Shares are of all
-molecules: a
-wrong number of hydrogens, or a method that fails, is a miss.
+molecules: a wrong number of hydrogens, or a method that fails, is a miss.
 
-* model: `add_hydrogens` at the temperatures given, without and with `canonical`, which
-  samples the order too.
+* model: `add_hydrogens` at the temperatures given, in the order of the data set and in the canonical one.
 * RDKit: bonds and their orders between the heavy atoms by the EDM distance tables, open valences are
   hydrogens (neutral, no radicals), `AddHs(addCoords=True)`. A molecule that RDKit does not sanitise
   is a failure. The tables know no aromatic bond, so rings lose some or gain hydrogens.
@@ -120,7 +118,7 @@ def main() -> None:
             start = time.monotonic()
             placed = model.add_hydrogens(heavy, temperature=temperature, num_poses=num_poses, seed=args.seed,
                                          canonical=canonical)
-            show('  ... and order sampled', placed, truth, time.monotonic() - start)
+            show('  ... in canonical order', placed, truth, time.monotonic() - start)
     for name, method, given in (('RDKit', by_rdkit, heavy), ('RDKit, told the bonds', by_rdkit_told, truth),
                                 ('Open Babel', by_open_babel, heavy)):
         if name == 'Open Babel' and shutil.which('obabel') is None:

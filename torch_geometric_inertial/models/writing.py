@@ -4,7 +4,6 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,7 +23,6 @@ from torch_geometric_inertial.nn.placement import Neighbourhood, find_parents
 MIN_DISTANCE = 0.4  #: Å; atoms of a fragment that are nearer are one atom written twice.
 #: Where an order has the hydrogens. A model of random orders begins with any part of a molecule.
 HYDROGENS = {'heavy_first': 'last', 'file': 'last', 'smiles': 'between', 'random': 'anywhere', 'traverse': 'anywhere'}
-MAX_ROUNDS = 3  #: How often hydrogens are placed again in the order of the molecule that they make.
 _PREFIX_TOKENS = 1 << 14  # tokens of candidate prefixes that are read at a time
 
 
@@ -165,14 +163,13 @@ class AtomWriter(nn.Module):
         (:obj:`order='smiles'`), each would have to be decided before the heavy atoms that follow are seen, and the
         sequence begins with one.
 
-        The order of the heavy atoms that a model has learned may depend on the hydrogens, as that of canonical SMILES
-        does. So, with :obj:`canonical`, the order is sampled along with the hydrogens: they are placed, the molecule
-        that they make has an order of its own, and in that they are placed again, until it no longer changes, at most
-        :data:`MAX_ROUNDS` times.
+        The order of :obj:`heavy_first` is that of the heavy atoms alone, so :obj:`canonical` finds it for molecules
+        that have no hydrogens yet; without it, the atoms are taken to be in that order, or in another that the
+        likelihood prefers.
 
         Args:
             heavy (Data or list): :obj:`z` [F] and :obj:`pos` [F, 3] in Å, in any pose and order.
-            canonical (callable, optional): Puts a molecule in the order of the training set, such as
+            canonical (callable, optional): Puts atoms in the order of the training set, such as
                 :obj:`Compose([InertialFrame(), CanonicalOrder(order='heavy_first')])`.
             num_poses, progress, temperature, top_p, num_steps, solver, seed, batch_size, max_atoms: See
                 :meth:`complete`.
@@ -198,19 +195,12 @@ class AtomWriter(nn.Module):
         for i, data in enumerate(molecules):
             what = "'heavy'" if isinstance(heavy, Data) else f"molecule {i} of 'heavy'"
             fragment = self._fragment(data, what, max_atoms, num_poses, whole=True)
+            order = None if canonical is None else _order_of(fragment, canonical)
+            fragment = fragment if order is None else fragment.reorder(order)
             requests.append(Request(i, max_atoms, None, fragment, allowed))
         written = self.write(requests, sampling, seed=seed, batch_size=batch_size, max_atoms=max_atoms)
         written = tqdm(written, total=len(requests), unit='mol', disable=not progress)
         out = [_like(data, given) for data, given in zip(written, molecules, strict=True)]
-        order = {i: torch.arange(0) for i in range(len(out))}  # of the molecules that are not settled
-        for _ in range(0 if canonical is None or self.config.order != 'heavy_first' else MAX_ROUNDS):
-            found = {i: _order_of_heavy(canonical, out[i], requests[i].fragment) for i in order}
-            order = {i: perm for i, perm in found.items() if perm is not None and not torch.equal(perm, order[i])}
-            again = [replace(requests[i], fragment=requests[i].fragment.reorder(perm)) for i, perm in order.items()]
-            written = self.write(again, sampling, seed=seed, batch_size=batch_size, max_atoms=max_atoms)
-            for i, data in zip(order, written, strict=True):
-                data.z[:molecules[i].num_nodes] = molecules[i].z.cpu()
-                out[i] = _like(data, molecules[i])
         return out[0] if isinstance(heavy, Data) else out
 
     def write(self, requests: Iterable[Request], sampling: Sampling, *, seed: int = 0,
@@ -555,18 +545,16 @@ def out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or 'not enough memory' in text or "can't allocate memory" in text
 
 
-def _order_of_heavy(canonical: Callable[[Data], Data], data: Data, fragment: Fragment) -> Tensor | None:
-    r"""The order [F] of the atoms of a fragment in the molecule that was written; :obj:`None` if it has none, as its
-    atoms overlap."""
+def _order_of(fragment: Fragment, canonical: Callable[[Data], Data]) -> Tensor | None:
+    r"""The canonical order [F] of a fragment's atoms; :obj:`None` if they have none, as they overlap."""
     try:
-        order = canonical(Data(z=data.z, pos=data.pos, number=torch.arange(data.z.numel()))).number
+        return canonical(Data(z=fragment.z, pos=fragment.pos, number=torch.arange(fragment.z.numel()))).number
     except ValueError:
         return None
-    return order[order < fragment.z.numel()]
 
 
 def _like(data: Data, given: Data) -> Data:
-    r"""A written molecule with the positions in the dtype of what was given."""
+    r"""A written molecule with what was given first, in its order and dtype."""
     data.pos = data.pos.to(given.pos.dtype)
-    data.pos[:given.num_nodes] = given.pos.cpu()
+    data.z[:given.num_nodes], data.pos[:given.num_nodes] = given.z.cpu(), given.pos.cpu()
     return data
