@@ -19,7 +19,7 @@ def run(*arguments):
 @pytest.mark.slow
 def test_groups_are_learnt_asked_for_and_judged(tmp_path):
     pytest.importorskip('matplotlib')
-    done = run('--max-minutes', 0.1, '--num-samples', 8, '--scales', 0, 2, '--out', tmp_path)
+    done = run('--start', 'qm9', '--max-minutes', 0.1, '--num-samples', 8, '--scales', 0, 2, '--out', tmp_path)
     assert done.returncode == 0, done.stderr
     assert 'guidance scale' in done.stdout and 'held-out molecules, asked for their own groups: 9' in done.stdout
     assert (tmp_path / 'guidance.png').read_bytes()[:8] == b'\x89PNG\r\n\x1a\n'
