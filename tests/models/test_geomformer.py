@@ -8,6 +8,7 @@ import torch
 from geomformer_laws import MOLECULES, awake, batch_of, close, cloud, run, small
 from hypothesis import given
 from hypothesis import strategies as st
+from torch._dynamo.utils import counters
 from torch_geometric.data import Data
 
 from torch_geometric_inertial import GeoMFormer, GeoMFormerConfig
@@ -459,6 +460,45 @@ def test_bfloat16_is_finite_and_near(precision):
         close(a, b, 0.15)
 
 
+def test_training_under_autocast_stays_finite_and_learns():
+    model, data = small(dtype=torch.float32, vector_head='conservative').train(), batch_of(cloud(5, 1), cloud(5, 2))
+    data.pos, optimizer, losses = data.pos.float(), torch.optim.AdamW(model.parameters(), lr=3e-3), []
+    target = torch.randn(data.pos.shape, generator=torch.Generator().manual_seed(0))
+    for _ in range(50):
+        with torch.autocast('cpu', dtype=torch.bfloat16):
+            energy, force = run(model, data)
+            loss = energy.square().mean() + (force - target).square().mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(float(loss.detach()))
+    assert torch.tensor(losses).isfinite().all() and all(p.isfinite().all() for p in model.parameters())
+    assert min(losses[-5:]) < 0.7 * losses[0]
+
+
+def kept_for_derivatives(model, size):
+    """Numbers that a conservative prediction on a chain of atoms keeps for the gradient in the weights."""
+    kept = {}
+
+    def keep(x):
+        kept[x.untyped_storage().data_ptr()] = x  # alive, so that no other takes its place
+        return x
+    along = torch.arange(size, dtype=torch.float64)
+    pos = torch.stack([1.5 * along, along % 2, torch.zeros_like(along)], dim=1)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        out = model(torch.full((size, ), 6), pos)
+    assert out[1].requires_grad
+    return sum(x.untyped_storage().nbytes() // x.element_size() for x in kept.values())
+
+
+@pytest.mark.parametrize('dense_size, order', [(0, 1), (10**6, 2)])
+def test_memory_is_linear_in_atoms_along_edges_and_quadratic_for_all_pairs(dense_size, order):
+    model = small(vector_head='conservative', cutoff=4.0, equivariant_init='neighbours', dense_size=dense_size)
+    a, b, c = (kept_for_derivatives(model, size) for size in (40, 80, 160))
+    growth = (c - b) / (b - a)  # 2 if linear, 4 if quadratic, whatever does not grow with atoms
+    assert 1.99 < growth < 2.01 if order == 1 else growth > 2.5, growth
+
+
 def test_it_learns_eight_samples():
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -499,14 +539,24 @@ def test_energy_is_kept_by_newton_on_a_random_surface():
     assert fine < 0.4 * coarse
 
 
-def test_compiled_with_varying_sizes():
+@pytest.mark.parametrize('head', ['direct', 'position'])
+def test_one_compilation_serves_training_on_varying_sizes(head):
     torch._dynamo.reset()
-    model = small(dtype=torch.float32)
-    compiled = torch.compile(model, backend='eager', dynamic=True)
-    for sizes in ((3, 5), (4, 4), (2, 6, 7)):
+    counters.clear()
+    model = small(dtype=torch.float32, vector_head=head, num_layers=1).train()
+    compiled = torch.compile(model, backend='aot_eager', dynamic=True)
+
+    def outputs_and_gradients(network, data):
+        scalar, vector = run(network, data)
+        (scalar.sum() + vector.square().sum()).backward()
+        gradients = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        model.zero_grad()
+        return scalar, vector, gradients
+    for sizes in ((3, 5), (4, 6, 2), (2, 9, 7, 3)):
         data = batch_of(*(cloud(n, n, torch.float32) for n in sizes))
-        for a, b in zip(run(compiled, data), run(model, data), strict=True):
-            close(a, b, 1e-5)
+        for a, b in zip(outputs_and_gradients(compiled, data), outputs_and_gradients(model, data), strict=True):
+            close(a, b, 1e-4)
+    assert counters['stats']['unique_graphs'] == 1, counters['stats']
     torch._dynamo.reset()
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from torch_geometric_inertial.nn.packing import Packing
-from torch_geometric_inertial.nn.pairs import NEVER, DensePairs, EdgePairs
+from torch_geometric_inertial.nn.pairs import KERNEL_SIZE, NEVER, DensePairs, EdgePairs
 from torch_geometric_inertial.ops.edges import Edges
 from torch_geometric_inertial.ops.segment import segment_index, segment_sum
 
@@ -33,6 +33,7 @@ class ImagePairs(DensePairs):
     def __init__(self, pos: Tensor, types: Tensor, num_types: int, packing: Packing, edges: Edges, cutoff: float,
                  offset: Tensor):
         self.packing, self.first_order = packing, not (pos.requires_grad or offset.requires_grad)
+        self.small = packing.size[1] <= KERNEL_SIZE
         self.along = along = EdgePairs(pos, types, num_types, edges, cutoff, offset)
         self.distance, self.direction, self.kind = along.distance, along.direction, along.kind
         self.envelope = along.envelope

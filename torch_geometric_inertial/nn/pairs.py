@@ -95,6 +95,7 @@ class DensePairs(Pairs):
         padded_types = packing.pad(types)
         self.kind = padded_types.unsqueeze(2) * num_types + padded_types.unsqueeze(1)
         self.envelope = None if cutoff is None else smooth_cutoff(self.distance, cutoff)
+        self.small = packing.size[1] <= KERNEL_SIZE  # a compiled model has no guard on the size itself
         self.mask = None if packing.uniform else packing.mask()
 
     def inner(self) -> Tensor:
@@ -106,14 +107,13 @@ class DensePairs(Pairs):
         return self.distance.detach().masked_fill(~self.inner(), math.inf).amin()
 
     def bias(self, bias: Tensor, count: int) -> list[Tensor]:
-        b, n = self.packing.size
-        out = bias.view(b, n, n, count, -1).permute(3, 0, 4, 1, 2)
+        out = bias.unflatten(-1, (count, -1)).permute(3, 0, 4, 1, 2)
         if self.envelope is not None:
             gone = self.envelope == 0
             log = self.envelope.masked_fill(gone, 1.0).log().masked_fill(gone, NEVER)
             out = out + log.unsqueeze(1)
         if self.mask is not None:
-            out = out.masked_fill(~self.mask.view(b, 1, 1, n), NEVER)
+            out = out.masked_fill(~self.mask[:, None, None], NEVER)
         return list(out.flatten(1, 2).contiguous().unbind(0))
 
     def _heads_first(self, x: Tensor, heads: int) -> Tensor:
@@ -130,7 +130,7 @@ class DensePairs(Pairs):
                dropout: float = 0.0) -> Tensor:
         parts = q.size(1)
         wide = q.dtype == k.dtype == v.dtype == bias.dtype and q.dtype in (torch.float32, torch.float64)
-        if dropout == 0 and wide and self.packing.size[1] <= KERNEL_SIZE and has_kernel('pair_attention', q):
+        if self.small and dropout == 0 and wide and has_kernel('pair_attention', q):
             return pair_attention(q, k, v, bias, self.packing.ptr, scale, heads)
         q, k, v = (self._heads_first(x, heads) for x in (q, k, v))
         if self.first_order and self.packing.size[1] >= FUSED_SIZE:  # it has no second derivative
