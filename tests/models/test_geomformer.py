@@ -8,6 +8,7 @@ import torch
 from geomformer_laws import MOLECULES, awake, batch_of, close, cloud, run, small
 from hypothesis import given
 from hypothesis import strategies as st
+from torch._dynamo.utils import counters
 from torch_geometric.data import Data
 
 from torch_geometric_inertial import GeoMFormer, GeoMFormerConfig
@@ -546,6 +547,27 @@ def test_compiled_with_varying_sizes():
         data = batch_of(*(cloud(n, n, torch.float32) for n in sizes))
         for a, b in zip(run(compiled, data), run(model, data), strict=True):
             close(a, b, 1e-5)
+    torch._dynamo.reset()
+
+
+@pytest.mark.slow
+def test_compiled_training_follows_sizes_without_compiling_again():
+    torch._dynamo.reset()
+    counters.clear()
+    model = small(dtype=torch.float32, num_layers=1).train()
+    compiled = torch.compile(model, backend='aot_eager', dynamic=True)
+
+    def outputs_and_gradients(network, data):
+        scalar, vector = run(network, data)
+        (scalar.sum() + vector.square().sum()).backward()
+        gradients = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        model.zero_grad()
+        return scalar, vector, gradients
+    for sizes in ((3, 5), (4, 6, 2), (2, 9, 7, 3)):
+        data = batch_of(*(cloud(n, n, torch.float32) for n in sizes))
+        for a, b in zip(outputs_and_gradients(compiled, data), outputs_and_gradients(model, data), strict=True):
+            close(a, b, 1e-5)
+    assert counters['stats']['unique_graphs'] == 2  # the first sizes, then all
     torch._dynamo.reset()
 
 
