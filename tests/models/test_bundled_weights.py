@@ -7,9 +7,9 @@ from torch_geometric.data import Data
 from torch_geometric.transforms import Compose
 
 import torch_geometric_inertial
-from torch_geometric_inertial import CanonicalOrder, InertialAR, InertialFrame
-from torch_geometric_inertial.datasets import QM9Sample
-from torch_geometric_inertial.metrics import hydrogen_report, stability
+from torch_geometric_inertial import CanonicalOrder, GeoMFormer, InertialAR, InertialFrame
+from torch_geometric_inertial.datasets import NBody, QM9Sample, n_body
+from torch_geometric_inertial.metrics import hit_rate, hydrogen_report, stability
 from torch_geometric_inertial.training import PackedMolecules
 
 WEIGHTS = Path(torch_geometric_inertial.__file__).parent / 'weights'
@@ -24,7 +24,7 @@ def model(request) -> InertialAR:
 def test_they_are_small_and_have_a_card(folder):
     assert sum(file.stat().st_size for file in folder.iterdir()) < 20e6
     card = (folder / 'README.md').read_text()
-    assert 'QM9' in card and 'CC0' in card and 'check_weights.py' in card
+    assert folder.name in card and '**Data.**' in card and 'CC0' in card and '\n    python ' in card
 
 
 def test_they_write_molecules_that_are_mostly_stable(model):
@@ -55,3 +55,34 @@ def test_hydrogens_find_their_places():
     heavy = [Data(z=data.z[data.z > 1], pos=data.pos[data.z > 1]) for data in truth]
     report = hydrogen_report(model.add_hydrogens(heavy, temperature=0, canonical=canonical), truth)
     assert report.right_count > 0.7 and report.below[-1] > 0.6
+
+
+def test_what_is_asked_for_comes_more_often():
+    pytest.importorskip('rdkit')
+    model = InertialAR.from_pretrained('qm9-heavy-first')
+    asked = torch.tensor([float(name == 'nitrile') for name in model.config.group_names]).expand(100, -1)
+    wanted = hit_rate(model.generate(100, groups=['nitrile'], guidance_scale=2.0, seed=0), asked).hit_rate
+    free = hit_rate(model.generate(100, seed=0), asked).hit_rate
+    assert wanted > 2 * free and wanted > 0.25  # one molecule of eight in QM9 is one
+
+
+def test_asked_for_values_move_the_molecules():
+    model = InertialAR.from_pretrained('qm9-heavy-first')
+    low, high = (model.generate(100, properties={'gap': gap}, seed=0) for gap in (4.0, 9.0))
+    multiple_bonds = [sum(float((torch.pdist(data.pos[data.z > 1]) < 1.30).sum()) for data in molecules)
+                      for molecules in (low, high)]
+    assert multiple_bonds[0] > 1.3 * multiple_bonds[1]  # a small gap is that of unsaturated molecules
+
+
+@pytest.mark.filterwarnings('ignore:the simulated')
+def test_charged_particles_go_where_the_law_takes_them(tmp_path, monkeypatch):
+    for name, sizes in (('DRAWN', dict(train=40, val=40, test=40)), ('KEPT', dict(train=40, val=40, test=40))):
+        monkeypatch.setattr(n_body, name, sizes)
+    model = GeoMFormer.from_pretrained('n-body')
+    far, near = [], []
+    for data in NBody(str(tmp_path), 'val'):
+        with torch.no_grad():
+            found = model(data.charge.long(), data.pos, vel=data.vel)[1]
+        near.append((found - data.y).square().mean())
+        far.append((data.pos + 0.73 * data.vel - data.y).square().mean())
+    assert torch.stack(near).median() < 0.1 * torch.stack(far).median()
