@@ -1,8 +1,9 @@
 r"""Do molecules have the property that was asked for? EDM's protocol, at several guidance scales.
 
-    python examples/qm9_properties.py --root data/qm9 --half first --max-minutes 60 --out outputs/judge
-    python examples/qm9_property_conditional.py --root data/qm9 --judge outputs/judge/model
-    python examples/qm9_property_conditional.py --judge outputs/judge/model --weights FOLDER --scales 1 1.5 2 3
+    python examples/qm9_property_conditional.py         the HOMO, by the weights that come with the package
+    python examples/qm9_property_conditional.py --root data/qm9 --num-samples 1000    bounds and wishes of all of QM9
+    python examples/qm9_properties.py --root data/qm9 --target gap --half first --max-minutes 60 --out outputs/judge
+    python examples/qm9_property_conditional.py --root data/qm9 --judge outputs/judge/model --scales 1 1.5 2 3
 
 The wanted values are those of test molecules; the size is free. The judge has learnt from the first half of the EDM
 training split and the generator from the labels of the second. Scale 0 asks for nothing: it shows the error of
@@ -28,7 +29,7 @@ FLUORINE = 9
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--judge', type=Path, required=True, help='folder of a regressor, see qm9_properties.py')
+    parser.add_argument('--judge', default='qm9-homo', help='regressor: bundled name or folder, see qm9_properties.py')
     parser.add_argument('--weights', default='qm9-heavy-first', help="generator that knows the judge's property")
     parser.add_argument('--root', type=Path, help="folder of PyG's QM9 data set; the embedded sample if left out")
     parser.add_argument('--scales', type=float, nargs='+', default=[0.0, 1.0, 2.0], help='guidance scales')
