@@ -3,11 +3,12 @@ r"""Energies and forces: GeoMFormer against PyG's ViSNet and SchNet, and our Pai
     python benchmarks/bench_geomformer.py [--molecules ethanol aspirin drug] [--batch-sizes 32 256] [--rounds N]
     python benchmarks/bench_geomformer.py --scaling 1000 5000
 
-All models have as many parameters as the `rmd17` preset of GeoMFormer, by their widths. A training step is the loss of
-energies and conservative forces with its gradient in the weights; an optimiser's step costs the same for all. ViSNet
-and SchNet need torch_cluster for their neighbours; they get them from our cells of the grid instead, with a cutoff of
-5 Å and without their limit of 32 neighbours, like PaiNN and TorchMDNet. GeoMFormer sees all pairs. ethanol, aspirin:
-frames of rMD17 (9 and 21 atoms); drug: the largest molecule of the conformer benchmark (88 atoms), in disturbed copies.
+All models have as many parameters as the `rmd17` preset of GeoMFormer with 96 channels, by their widths. A training
+step is the loss of energies and conservative forces with its gradient in the weights; an optimiser's step costs the
+same for all. ViSNet and SchNet need torch_cluster for their neighbours; they get them from our cells of the grid
+instead, with a cutoff of 5 Å and without their limit of 32 neighbours, like PaiNN and TorchMDNet. GeoMFormer sees
+pairs up to 6 Å. ethanol, aspirin: frames of rMD17 (9 and 21 atoms); drug: the largest molecule of the conformer
+benchmark (88 atoms), in disturbed copies.
 """
 import argparse
 import platform
@@ -79,7 +80,7 @@ def size(model: nn.Module) -> int:
 
 
 def models_of_equal_size() -> dict[str, nn.Module]:
-    """The width of each is the multiple of 8 that comes closest to the parameters of GeoMFormer's preset."""
+    """The width of each is the multiple of 8 that comes closest to the parameters of GeoMFormer."""
     found = {'GeoMFormer': new_model('GeoMFormer', 96)}
     target = size(found['GeoMFormer'])
     for name in MODELS[1:]:
