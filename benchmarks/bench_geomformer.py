@@ -193,7 +193,7 @@ def main() -> None:
     parser.add_argument('--molecules', nargs='*', default=['ethanol', 'aspirin', 'drug'],
                         choices=['ethanol', 'aspirin', 'drug'])
     parser.add_argument('--batch-sizes', nargs='*', type=int, default=[32, 256])
-    parser.add_argument('--rounds', type=int, default=5)
+    parser.add_argument('--rounds', type=int, default=5, help='at least 2')
     parser.add_argument('--scaling', nargs='*', type=int, help='atoms of one system, instead of molecules')
     parser.add_argument('--no-memory', action='store_true')
     parser.add_argument('--one', help=argparse.SUPPRESS)  # what `peak_megabytes` runs
