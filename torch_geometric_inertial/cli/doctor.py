@@ -91,6 +91,13 @@ def self_check(device: torch.device) -> Iterator[tuple[str, float]]:
     root = normal(tokens, 3, 3)
     yield 'inverse_root', distance(ops.inverse_root, ops.inverse_root_ref,
                                    root @ root.mT + torch.eye(3, device=device))
+    yield 'whiten', distance(lambda x, weight: ops.whiten(x, weight, 1e-3, 0.1),
+                             lambda x, weight: ops.whiten_ref(x, weight, 1e-3, 0.1), normal(tokens, 3, 12), normal(12))
+    vectors = (tokens, 3, heads * 4)
+    yield 'pair_attention', distance(
+        lambda q, k, v, bias: ops.pair_attention(q, k, v, bias, ptr, 0.5, heads),
+        lambda q, k, v, bias: ops.pair_attention_ref(q, k, v, bias, ptr, 0.5, heads),
+        normal(*vectors), normal(*vectors), normal(*vectors), normal(3 * heads, 18, 18))
 
 
 def distance(op: Callable[..., Tensor], reference: Callable[..., Tensor], *inputs: Tensor,
