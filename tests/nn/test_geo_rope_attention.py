@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torch_geometric_inertial import GeoRoPEAttention
-from torch_geometric_inertial.nn import geo_rope_attention
-from torch_geometric_inertial.nn.geo_rope_attention import GaussianKernel, GeoRoPEGeometry, NystromKernel
+from torch_geometric_inertial.nn import geo_rope_attention, geo_rope_geometry
+from torch_geometric_inertial.nn.geo_rope_geometry import SHARED_LENGTH, GeoRoPEGeometry
+from torch_geometric_inertial.nn.nystrom import GaussianKernel
 from torch_geometric_inertial.nn.rotary import rotary_frequencies
 from torch_geometric_inertial.ops.library import COMPILED
 
@@ -15,8 +16,10 @@ lengths = st.lists(st.integers(0, 5), min_size=1, max_size=4).filter(sum)
 CLOSE = dict(atol=1e-10, rtol=1e-8)
 
 
-def attention(channels=24, heads=2, *, seed=0, dtype=torch.float64, **kwargs):
-    """A layer whose every weight counts."""
+def attention(channels=24, heads=2, *, seed=0, dtype=torch.float64, exact=False, **kwargs):
+    """A layer whose every weight counts; with the Gaussian itself if exact."""
+    if exact:
+        kwargs['geometry'] = GeoRoPEGeometry(channels // heads, GaussianKernel((1.0, 2.0, 4.0)))
     layer = GeoRoPEAttention(channels, heads, **(dict(num_landmarks=12) | kwargs)).to(dtype).eval()
     g = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -175,38 +178,6 @@ def test_decoding_in_ragged_chunks_is_the_full_pass(data, length, exact, slack, 
     torch.testing.assert_close(out, layer(x, pos, ptr), **CLOSE)
 
 
-def test_rows_of_a_cache_can_be_replaced():
-    """A batch takes the first rows of its cache; a row can move, begin again, and come from a smaller cache."""
-    layer, (x, pos, ptr) = attention(), tokens([4, 4, 4])
-    full = layer(x, pos, ptr).view(3, 4, -1)
-    x, pos = x.view(3, 4, -1), pos.view(3, 4, 3)
-    cache, other = layer.new_cache(5, 4, x), layer.new_cache(1, 2, x)
-
-    def step(cache, sequences, start, stop):
-        with torch.no_grad():
-            size = torch.tensor(stop) - torch.tensor(start)
-            a, b = (torch.cat([t[i, s:e] for i, s, e in zip(sequences, start, stop, strict=True)]) for t in (x, pos))
-            cache.geometry.used = max(start)
-            out = layer(a, b, torch.tensor([0, *size.cumsum(0)]), cache)
-        expected = torch.cat([full[i, s:e] for i, s, e in zip(sequences, start, stop, strict=True)])
-        torch.testing.assert_close(out, expected)
-
-    memory = cache.key.data_ptr()
-    step(cache, [0, 1], [0, 0], [3, 2])
-    step(cache, [0, 1], [3, 2], [4, 3])
-    step(other, [2], [0], [2])
-    assert cache.key.data_ptr() == memory  # in place
-    cache.key[0], cache.value[0], cache.geometry.features[0] = torch.nan, torch.nan, torch.nan
-    rows, source = torch.tensor([2]), torch.tensor([1])
-    for part, own, theirs in ((cache.geometry.put, cache.geometry, other.geometry), (cache.put, cache, other)):
-        part(rows, own, source)  # sequence 1 moves to row 2
-        part(torch.tensor([1]), theirs, torch.tensor([0]))  # sequence 2 takes row 1
-    for part in (cache.geometry, cache):
-        part.clear(torch.tensor([0]))  # sequence 0 begins again
-    step(cache, [0, 2, 1], [0, 2, 3], [2, 3, 4])
-    step(cache, [0, 2], [2, 3], [4, 4])
-
-
 @pytest.mark.parametrize('variant', [dict(), dict(exact=True), dict(fusion='heads'), dict(qk_norm=True),
                                      dict(qk_norm=True, norm='layer')], ids=str)
 def test_gradients(variant):
@@ -260,12 +231,6 @@ def test_dropout_acts_in_training_alone():
     assert off.mean() < 1.5
 
 
-def test_layers_share_a_geometry():
-    geometry = GeoRoPEGeometry(12, NystromKernel((2.0, ), 8))
-    layer, (x, pos, ptr) = attention(geometry=geometry), tokens([4, 2])
-    assert torch.equal(layer(x, pos, ptr, geometry=geometry(pos, ptr)), layer(x, pos, ptr))
-
-
 def test_the_kernel_is_kept_with_the_model_and_the_layer_starts_at_zero():
     layer, (x, pos, ptr) = GeoRoPEAttention(24, 2), tokens([3], dtype=torch.float32)
     assert {'own_geometry.kernel.landmarks', 'own_geometry.kernel.whitening', 'gain'} <= set(layer.state_dict())
@@ -305,16 +270,16 @@ def padded_path(monkeypatch):
     monkeypatch.setattr(geo_rope_attention, 'has_kernel', lambda op, x: False)
 
 
-def calls_of(monkeypatch, name):
+def calls_of(monkeypatch, module, name):
     """Counts what the layers call."""
-    calls, real = [], getattr(geo_rope_attention, name)
-    monkeypatch.setattr(geo_rope_attention, name, lambda *args: (calls.append(args), real(*args))[1])
+    calls, real = [], getattr(module, name)
+    monkeypatch.setattr(module, name, lambda *args: (calls.append(args), real(*args))[1])
     return calls
 
 
 @pytest.mark.parametrize('variant, length', [
     (dict(), [5, 0, 33]), (dict(fusion='heads'), [5, 3]), (dict(causal=False, qk_norm=True), [5, 3]),
-    (dict(), [geo_rope_attention.SHARED_LENGTH + 1, 2]), (dict(exact=True), [5, 3]), (dict(dropout=0.5), [5, 3]),
+    (dict(), [SHARED_LENGTH + 1, 2]), (dict(exact=True), [5, 3]), (dict(dropout=0.5), [5, 3]),
 ], ids=str)
 def test_one_operator_and_padded_tensors_give_the_same_values_and_gradients(variant, length, monkeypatch):
     layer, (x, pos, ptr) = attention(**variant), tokens(length)
@@ -334,7 +299,7 @@ def test_one_operator_and_padded_tensors_give_the_same_values_and_gradients(vari
     (dict(dropout=0.5), True, False), (dict(exact=True), False, False),
 ], ids=str)
 def test_one_operator_serves_all_but_dropout_and_the_exact_kernel(variant, training, fused, monkeypatch):
-    calls = calls_of(monkeypatch, 'georope_attention')
+    calls = calls_of(monkeypatch, geo_rope_attention, 'georope_attention')
     attention(**variant).train(training)(*tokens([5, 3]))
     assert len(calls) == fused
 
@@ -343,12 +308,12 @@ def test_one_operator_serves_all_but_dropout_and_the_exact_kernel(variant, train
 def test_layers_share_the_kernel_products_of_a_pass(monkeypatch):
     first = attention()
     second = attention(seed=1, geometry=first.geometry)
-    calls = calls_of(monkeypatch, 'georope_gram')
+    calls = calls_of(monkeypatch, geo_rope_geometry, 'georope_gram')
     x, pos, ptr = tokens([5, 3])
     geometry = first.geometry(pos, ptr)
     second(first(x, pos, ptr, geometry=geometry), pos, ptr, geometry=geometry)
     assert len(calls) == 1
-    x, pos, ptr = tokens([geo_rope_attention.SHARED_LENGTH + 1])
+    x, pos, ptr = tokens([SHARED_LENGTH + 1])
     first(x, pos, ptr)
     assert len(calls) == 1
 

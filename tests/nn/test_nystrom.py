@@ -3,8 +3,13 @@ import torch
 
 from torch_geometric_inertial import InertialARConfig
 from torch_geometric_inertial.nn import NystromFeatures
-from torch_geometric_inertial.nn.geo_rope_attention import GaussianKernel, GeoRoPEGeometry, NystromKernel
-from torch_geometric_inertial.nn.nystrom import covering_landmarks, gaussian_kernel, kmeans_landmarks
+from torch_geometric_inertial.nn.nystrom import (
+    GaussianKernel,
+    NystromKernel,
+    covering_landmarks,
+    gaussian_kernel,
+    kmeans_landmarks,
+)
 
 
 @pytest.fixture(scope='module')
@@ -107,14 +112,7 @@ def test_errors():
         NystromFeatures(())
     with pytest.raises(ValueError, match=r"'widths' must be one or more positive lengths in Å \(got \(1.0, 0.0\)\)"):
         NystromFeatures((1.0, 0.0))
+    with pytest.raises(ValueError, match=r"'widths' must be one or more positive lengths in Å \(got \(\)\)"):
+        GaussianKernel(())
     with pytest.raises(ValueError, match=r"'pos' must hold at least num_landmarks = 16 positions \(got 5\)"):
         NystromFeatures(num_landmarks=16).fit(torch.zeros(5, 3))
-
-
-def test_the_kernel_keeps_its_digits_under_autocast(fitted, qm9):
-    pos, ptr = qm9[1][0].pos, torch.tensor([0, qm9[1][0].num_nodes])
-    geometry = GeoRoPEGeometry(12, fitted)
-    plain = geometry(pos, ptr).gram
-    with torch.autocast('cpu', torch.bfloat16):
-        assert torch.equal(geometry(pos, ptr).gram, plain)
-        assert fitted(pos).dtype == torch.float32

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from torch_geometric_inertial.nn import CausalStack
-from torch_geometric_inertial.nn.geo_rope_attention import GeoRoPEGeometry, NystromKernel
+from torch_geometric_inertial.nn.geo_rope_geometry import GeoRoPEGeometry
+from torch_geometric_inertial.nn.nystrom import NystromKernel
 
 
 def stack(seed=0, **kwargs):

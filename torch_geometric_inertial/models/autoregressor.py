@@ -24,7 +24,7 @@ from torch_geometric_inertial.models.writing_state import Caches
 from torch_geometric_inertial.nn.condition import Condition
 from torch_geometric_inertial.nn.diffusion_head import DiffusionHead
 from torch_geometric_inertial.nn.environment import EnvironmentReadout
-from torch_geometric_inertial.nn.geo_rope_attention import GeoRoPEGeometry
+from torch_geometric_inertial.nn.geo_rope_geometry import GeoRoPEGeometry
 from torch_geometric_inertial.nn.packing import Packing
 from torch_geometric_inertial.nn.pair_field import PairKeys, Pairs
 from torch_geometric_inertial.nn.placement import Neighbourhood, Placement, find_parents, gather_slots

@@ -14,8 +14,8 @@ from torch_geometric_inertial.nn.condition import Condition
 from torch_geometric_inertial.nn.denoising_mlp import MODULATIONS
 from torch_geometric_inertial.nn.diffusion_head import DiffusionHead
 from torch_geometric_inertial.nn.fourier import FourierFeatures
-from torch_geometric_inertial.nn.geo_rope_attention import GeoRoPEGeometry, NystromKernel
-from torch_geometric_inertial.nn.nystrom import NystromFeatures
+from torch_geometric_inertial.nn.geo_rope_geometry import GeoRoPEGeometry
+from torch_geometric_inertial.nn.nystrom import NystromFeatures, NystromKernel
 from torch_geometric_inertial.nn.placement import Placement
 from torch_geometric_inertial.nn.transformer_block import CausalStack
 

@@ -10,7 +10,7 @@ from torch_geometric_inertial.models.generator_config import GeneratorConfig
 from torch_geometric_inertial.nn.diffusion_head import DiffusionHead
 from torch_geometric_inertial.nn.fourier import RandomFourierFeatures
 from torch_geometric_inertial.nn.fourier_embedding import BeginToken, FourierAtomEmbedding, TypeTable
-from torch_geometric_inertial.nn.geo_rope_attention import GeoRoPEGeometry
+from torch_geometric_inertial.nn.geo_rope_geometry import GeoRoPEGeometry
 from torch_geometric_inertial.nn.placement import Placement
 from torch_geometric_inertial.nn.transformer_block import CausalStack
 

@@ -10,14 +10,15 @@ from torch_geometric.data import Data
 
 from torch_geometric_inertial.models.fragment import Fragment, Poses
 from torch_geometric_inertial.models.sampling import RandomNumbers
-from torch_geometric_inertial.nn.geo_rope_attention import AttentionCache, GeometryCache, GeoRoPEGeometry, extended
+from torch_geometric_inertial.nn.geo_rope_geometry import GeoRoPEGeometry
+from torch_geometric_inertial.nn.kv_cache import GeometryCache, KeyValueCache, extended
 from torch_geometric_inertial.nn.transformer_block import CausalStack
 
 if TYPE_CHECKING:
     from torch_geometric_inertial.models.writing import AtomWriter
 
 FIRST_SLOTS = 32  #: Atoms a molecule that memory is taken for at first.
-Caches = dict[str, tuple[GeometryCache, list[AttentionCache]]]
+Caches = dict[str, tuple[GeometryCache, list[KeyValueCache]]]
 
 
 @dataclass(frozen=True)

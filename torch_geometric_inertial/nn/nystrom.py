@@ -1,4 +1,4 @@
-r"""Nyström features of the Gaussian kernel on 3D positions."""
+r"""The Gaussian kernel on 3D positions, and its Nyström features."""
 import torch
 from torch import Tensor, nn
 
@@ -8,6 +8,12 @@ from torch_geometric_inertial.ops import nystrom_features
 def gaussian_kernel(a: Tensor, b: Tensor, width: float | Tensor) -> Tensor:
     r""":math:`k_\sigma(a, b) = \exp(-|a - b|^2 / 2 \sigma^2)` for all pairs: [..., N, 3], [M, 3] -> [..., N, M]."""
     return torch.exp(-(a.unsqueeze(-2) - b).square().sum(-1) / (2 * width**2))
+
+
+def checked_widths(widths: tuple[float, ...]) -> tuple[float, ...]:
+    if not widths or min(widths) <= 0:
+        raise ValueError(f"'widths' must be one or more positive lengths in Å (got {widths})")
+    return tuple(widths)
 
 
 def covering_landmarks(num_landmarks: int, extent: tuple[float, float, float]) -> Tensor:
@@ -67,7 +73,7 @@ class NystromFeatures(nn.Module):
     kept with the model: :meth:`fit` puts them where the atoms are.
 
     Args:
-        widths (tuple): Kernel widths :math:`\sigma_s` in Å, one a scale. (default: :obj:`(1.0, 2.0, 4.0)`)
+        widths (tuple): Kernel widths :math:`\sigma_s` in Å, one per scale. (default: :obj:`(1.0, 2.0, 4.0)`)
         num_landmarks (int): Landmarks :math:`m`. (default: :obj:`128`)
         extent (tuple): Half-axes (Å) of the ellipsoid covered before :meth:`fit`. (default: :obj:`(4.5, 3.0, 2.5)`)
         eps (float): The ridge :math:`\epsilon`. (default: :obj:`1e-6`)
@@ -82,9 +88,7 @@ class NystromFeatures(nn.Module):
     def __init__(self, widths: tuple[float, ...] = (1.0, 2.0, 4.0), num_landmarks: int = 128,
                  extent: tuple[float, float, float] = (4.5, 3.0, 2.5), eps: float = 1e-6):
         super().__init__()
-        if not widths or min(widths) <= 0:
-            raise ValueError(f"'widths' must be one or more positive lengths in Å (got {widths})")
-        self.widths, self.eps = tuple(widths), eps
+        self.widths, self.eps = checked_widths(widths), eps
         meta = torch.empty(0).device.type == 'meta'
         landmarks = torch.zeros(num_landmarks, 3) if meta else covering_landmarks(num_landmarks, extent)
         self.register_buffer('landmarks', landmarks.float())
@@ -102,7 +106,7 @@ class NystromFeatures(nn.Module):
 
     @torch.no_grad()
     def fit(self, pos: Tensor, *, seed: int = 0) -> 'NystromFeatures':
-        r"""Moves the landmarks to the k-means centres of the positions [N, 3] and whitens anew."""
+        r"""Moves the landmarks to the k-means centers of the positions [N, 3] and whitens anew."""
         self.landmarks.copy_(kmeans_landmarks(pos, self.landmarks.size(0), seed=seed))
         self._whiten()
         return self
@@ -114,3 +118,33 @@ class NystromFeatures(nn.Module):
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(widths={self.widths}, num_landmarks={self.landmarks.size(0)})'
+
+
+class GaussianKernel(nn.Module):
+    r"""The Gaussian kernel itself, in the place of its Nyström features: what they approximate, at N² exponentials.
+
+    Args:
+        widths (tuple): Kernel widths :math:`\sigma_s` in Å, one per scale.
+
+    Raises:
+        ValueError: Without widths, or where one is not positive.
+    """
+    def __init__(self, widths: tuple[float, ...]):
+        super().__init__()
+        self.widths = checked_widths(widths)
+
+    def features(self, pos: Tensor) -> Tensor:
+        return pos
+
+    def gram(self, query: Tensor, key: Tensor) -> Tensor:
+        return torch.stack([gaussian_kernel(query, key.unsqueeze(-3), width) for width in self.widths], dim=1)
+
+
+class NystromKernel(NystromFeatures):
+    r""":class:`NystromFeatures` as attention uses them: [..., 3] -> [..., S * m], and one inner product per scale."""
+    def features(self, pos: Tensor) -> Tensor:
+        return self(pos).flatten(-2)
+
+    def gram(self, query: Tensor, key: Tensor) -> Tensor:
+        query, key = (x.unflatten(-1, (len(self.widths), -1)).transpose(1, 2) for x in (query, key))
+        return query @ key.mT  # [B, S, Nq, Nk]

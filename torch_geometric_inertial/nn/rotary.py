@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def rotary_frequencies(head_channels: int, shortest: float = 0.5, longest: float = 60.0) -> Tensor:
-    r"""The geometric band :math:`\omega_k` of :math:`K = \lfloor D / 6 \rfloor` angular frequencies an axis.
+    r"""The geometric band :math:`\omega_k` of :math:`K = \lfloor D / 6 \rfloor` angular frequencies per axis.
 
     Args:
         head_channels (int): The size :math:`D` of an attention head.

@@ -5,7 +5,9 @@ import math
 
 from torch import Tensor, nn
 
-from torch_geometric_inertial.nn.geo_rope_attention import AttentionCache, GeoRoPEAttention, TokenGeometry
+from torch_geometric_inertial.nn.geo_rope_attention import GeoRoPEAttention
+from torch_geometric_inertial.nn.geo_rope_geometry import TokenGeometry
+from torch_geometric_inertial.nn.kv_cache import KeyValueCache
 from torch_geometric_inertial.nn.norm import make_norm
 
 
@@ -68,7 +70,7 @@ class TransformerBlock(nn.Module):
             channels, math.ceil(8 * channels / 3 / multiple) * multiple))
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, pos: Tensor, ptr: Tensor, cache: AttentionCache | None,
+    def forward(self, x: Tensor, pos: Tensor, ptr: Tensor, cache: KeyValueCache | None,
                 geometry: TokenGeometry) -> Tensor:
         x = x + self.dropout(self.attention(self.attention_norm(x), pos, ptr, cache, geometry))
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
@@ -91,11 +93,11 @@ class CausalStack(nn.Module):
             TransformerBlock(GeoRoPEAttention(dropout=dropout, norm=norm, **kwargs), dropout, norm, feed_forward)
             for _ in range(num_layers))
 
-    def new_cache(self, batch_size: int, capacity: int, like: Tensor, geometry) -> list[AttentionCache]:
+    def new_cache(self, batch_size: int, capacity: int, like: Tensor, geometry) -> list[KeyValueCache]:
         return [block.attention.new_cache(batch_size, capacity, like, geometry) for block in self.blocks]
 
     def forward(self, x: Tensor, pos: Tensor, ptr: Tensor, geometry: TokenGeometry,
-                cache: list[AttentionCache] | None = None) -> Tensor:
+                cache: list[KeyValueCache] | None = None) -> Tensor:
         for block, block_cache in zip(self.blocks, cache or [None] * len(self.blocks), strict=True):
             x = block(x, pos, ptr, block_cache, geometry)
         return x
