@@ -97,7 +97,7 @@ def test_groups_and_properties_reach_the_loss_and_their_range_the_weights(qm9, t
                    'context_noise')],
     *[({name: 0.0}, rf"'{name}' must be positive \(got 0.0\)") for name in ('sigma_data', 'noise_std')],
     *[({name: 1.0}, rf"'{name}' must be in \[0, 1\) \(got 1.0\)") for name in ('dropout', 'condition_dropout')],
-    (dict(sigma_data=float('nan')), r"'sigma_data' must be positive \(got nan\)"),
+    (dict(sigma_data=float('nan')), r"'sigma_data' must be a finite number \(got nan\)"),
     (dict(elements=()), r"'elements' must be distinct atomic numbers \(got \(\)\)"),
     (dict(elements=(1, 1)), r"'elements' must be distinct atomic numbers \(got \(1, 1\)\)"),
     (dict(elements=[0, 1]), r"'elements' must be distinct atomic numbers \(got \(0, 1\)\)"),

@@ -57,13 +57,13 @@ class GeneratorConfig(ModelConfig):
     condition_dropout: float = 0.1
 
     def __post_init__(self):
-        self.as_tuples('elements', 'group_names', 'properties')
+        super().__post_init__()
         if not self.elements or len(set(self.elements)) != len(self.elements) or not all(
                 0 < z < len(SYMBOLS) for z in self.elements):
             raise ValueError(f"'elements' must be distinct atomic numbers (got {self.elements})")
         self.check(at_least_one=('max_atoms', 'channels', 'heads', 'head_channels', 'head_layers', 'num_draws'),
                    not_negative=('num_groups', 'coord_weight', 'context_noise'), positive=('sigma_data', 'noise_std'),
-                   share=('dropout', 'condition_dropout'))
+                   probability=('dropout', 'condition_dropout'))
         for field, names in (('group_names', self.group_names), ('properties', self.properties)):
             if len(set(names)) != len(names):
                 raise ValueError(f"'{field}' must be distinct (got {names})")
