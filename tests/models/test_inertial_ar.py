@@ -92,7 +92,7 @@ def test_groups_and_properties_reach_the_loss_and_their_range_the_weights(qm9, t
     *[({name: 0}, rf"'{name}' must be at least 1 \(got 0\)")
       for name in ('max_atoms', 'channels', 'heads', 'type_layers', 'coord_layers', 'head_channels', 'head_layers',
                    'num_neighbours', 'num_landmarks', 'num_draws')],
-    *[({name: -1}, rf"'{name}' must not be negative \(got -1\)")
+    *[({name: -1}, rf"'{name}' must not be negative \(got -1")
       for name in ('num_groups', 'environment_channels', 'valence_channels', 'pair_channels', 'coord_weight',
                    'context_noise')],
     *[({name: 0.0}, rf"'{name}' must be positive \(got 0.0\)") for name in ('sigma_data', 'noise_std')],
