@@ -13,22 +13,24 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 #: Part of the package -> the parts that it may import besides itself.
 BELOW = {
     'elements': set(),
+    'fields': set(),
+    'data': {'fields'},
     'files': set(),
     'frames': {'elements'},
     'ops': {'elements'},
     'superpose': {'ops'},
     'nn': {'ops', 'frames', 'elements'},
-    'models': {'nn', 'ops', 'frames', 'elements', 'files'},
-    'chem': {'superpose', 'frames', 'elements', 'files'},
-    'transforms': {'frames', 'chem', 'elements'},
+    'models': {'data', 'nn', 'ops', 'frames', 'elements', 'files'},
+    'chem': {'data', 'superpose', 'frames', 'elements', 'files'},
+    'transforms': {'data', 'fields', 'frames', 'chem', 'elements'},
     'datasets': {'chem', 'elements', 'files'},
-    'training': {'models', 'nn', 'superpose', 'ops', 'frames', 'elements', 'files'},
-    'metrics': {'models', 'transforms', 'chem', 'nn', 'ops', 'frames', 'elements', 'files'},
-    'calculators': {'models', 'elements'},
-    'testing': {'frames', 'elements', 'chem'},
+    'training': {'data', 'models', 'nn', 'superpose', 'ops', 'frames', 'elements', 'files'},
+    'metrics': {'data', 'models', 'transforms', 'chem', 'nn', 'ops', 'frames', 'elements', 'files'},
+    'calculators': {'data', 'models', 'elements'},
+    'testing': {'data', 'frames', 'elements', 'chem'},
     '__main__': {'cli'},
     'cli': {'training', 'metrics', 'models', 'datasets', 'transforms', 'chem', 'nn', 'ops', 'frames', 'elements',
-            'files'},
+            'data', 'files'},
 }
 #: Part -> packages that it must not know.
 UNKNOWN = {

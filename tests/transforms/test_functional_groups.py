@@ -65,3 +65,11 @@ def test_errors():
         FunctionalGroups()(Data(z=torch.tensor([6])))
     with pytest.raises(ValueError, match=r"'perception' must be one of"):
         FunctionalGroups(perception='guess')(Data(z=torch.tensor([6]), pos=torch.zeros(1, 3)))
+
+
+def test_packed_molecules_are_told_apart(sample):
+    batch = Batch.from_data_list(sample[:8])
+    fields = {name: batch[name] for name in ('z', 'pos', 'edge_index', 'edge_attr')}
+    expected = FunctionalGroups()(batch).groups
+    for keep in ('ptr', 'batch'):
+        assert torch.equal(FunctionalGroups()(Data(**fields, **{keep: batch[keep]})).groups, expected)

@@ -129,3 +129,12 @@ def test_invert_needs_one_center_a_molecule():
     data.center = torch.zeros(2, 3)
     with pytest.raises(ValueError, match=r"'data.center' must hold one centre for each of the 1 molecules \(got 2\)"):
         InertialFrame.invert(data)
+
+
+def test_packed_molecules_are_told_apart():
+    batch = Batch.from_data_list(list(MOLECULES.values()))
+    expected = InertialFrame()(batch)
+    for keep in ('ptr', 'batch'):
+        packed = InertialFrame()(Data(z=batch.z, pos=batch.pos, **{keep: batch[keep]}))
+        assert torch.equal(packed.pos, expected.pos) and torch.equal(packed.center, expected.center)
+        torch.testing.assert_close(InertialFrame.invert(packed).pos, batch.pos, atol=1e-9, rtol=0)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Data
 
 from torch_geometric_inertial.chem.functional_groups import check_vocabulary, find_groups, get_vocabulary
+from torch_geometric_inertial.data import molecules_of
 from torch_geometric_inertial.metrics.report import Report, evaluate, wilson_interval
 from torch_geometric_inertial.metrics.screening import Molecules
 
@@ -81,7 +82,7 @@ def hit_rate(
         ValueError: If :obj:`groups` has another shape than these, is not 0/1 or asks for nothing, or as
             :func:`evaluate`.
     """
-    items = molecules.to_data_list() if isinstance(molecules, Batch) else list(molecules)
+    items = molecules_of(molecules) if isinstance(molecules, Data) else list(molecules)
     patterns = get_vocabulary(vocabulary)
     check_vocabulary(patterns)
     shape = (len(items), len(patterns))

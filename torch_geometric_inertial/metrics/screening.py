@@ -4,12 +4,13 @@ from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Data
 
 from torch_geometric_inertial.chem.pairs import COINCIDENT, close_pairs
+from torch_geometric_inertial.data import molecules_of
 from torch_geometric_inertial.elements import SYMBOLS
 
-Molecules: TypeAlias = Iterable[Data | None] | Batch
+Molecules: TypeAlias = Iterable[Data | None] | Data
 
 
 class Screened(NamedTuple):
@@ -39,7 +40,7 @@ def screen(molecules: Molecules, elements: Sequence[int], num_requested: int | N
         ValueError: If a molecule lacks ``z`` or ``pos``, their shapes do not match, or there are more molecules than
             were requested.
     """
-    items = molecules.to_data_list() if isinstance(molecules, Batch) else list(molecules)
+    items = molecules_of(molecules) if isinstance(molecules, Data) else list(molecules)
     num = len(items) if num_requested is None else num_requested
     if num < len(items):
         raise ValueError(f"'num_requested' must be at least the number of molecules, {len(items)} (got {num})")

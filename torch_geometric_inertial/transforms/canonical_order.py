@@ -8,8 +8,9 @@ from torch_geometric.transforms import BaseTransform
 from torch_geometric_inertial.chem.bonds import distance_bonds
 from torch_geometric_inertial.chem.order import ORDERS, canonical_order
 from torch_geometric_inertial.chem.pairs import check_apart
+from torch_geometric_inertial.data import ptr_of, set_node_level
 from torch_geometric_inertial.frames import inertial_frames, to_frame
-from torch_geometric_inertial.transforms.inertial_frame import positions_of, ptr_of, set_node_level
+from torch_geometric_inertial.transforms.inertial_frame import positions_of
 
 
 @functional_transform('canonical_order')

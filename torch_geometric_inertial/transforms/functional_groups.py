@@ -2,12 +2,12 @@ r"""Which functional groups a molecule has, as a transform."""
 from collections.abc import Mapping
 
 import torch
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Data
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from torch_geometric_inertial.chem.functional_groups import QM9_GROUPS, check_vocabulary, find_groups, get_vocabulary
-from torch_geometric_inertial.transforms.inertial_frame import set_graph_level
+from torch_geometric_inertial.data import molecules_of, set_graph_level
 
 
 @functional_transform('functional_groups')
@@ -37,8 +37,7 @@ class FunctionalGroups(BaseTransform):
         self.names = tuple(self.vocabulary)
 
     def forward(self, data: Data) -> Data:
-        molecules = data.to_data_list() if isinstance(data, Batch) else [data]
-        found = [find_groups(molecule, self.vocabulary, self.perception) for molecule in molecules]
+        found = [find_groups(molecule, self.vocabulary, self.perception) for molecule in molecules_of(data)]
         set_graph_level(data, 'groups', torch.tensor(found, dtype=torch.uint8))
         return data
 

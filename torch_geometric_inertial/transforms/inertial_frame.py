@@ -3,11 +3,12 @@ import copy
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Data
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from torch_geometric_inertial.chem.bonds import check_elements
+from torch_geometric_inertial.data import ptr_of, set_graph_level
 from torch_geometric_inertial.elements import ATOMIC_MASSES
 from torch_geometric_inertial.frames import Frames, from_frame, inertial_frames, to_frame
 
@@ -104,28 +105,3 @@ def positions_of(data: Data, transform: BaseTransform) -> Tensor:
     if data.pos.size(0) == 0:
         raise ValueError(f"'{name}' needs at least one atom (got {data})")
     return data.pos
-
-
-def ptr_of(data: Data) -> Tensor:
-    r"""First atom of each molecule, and the number of atoms: :math:`[B + 1]`."""
-    if data.get('ptr') is not None:
-        return data.ptr
-    return torch.tensor([0, data.pos.size(0)], device=data.pos.device)
-
-
-def set_graph_level(data: Data, name: str, value: Tensor) -> None:
-    r"""Sets a field with one row a molecule, so that :meth:`Batch.to_data_list` takes it apart again."""
-    data[name] = value
-    _slice(data, name, torch.arange(value.size(0) + 1))
-
-
-def set_node_level(data: Data, name: str, value: Tensor) -> None:
-    r"""Sets a field with one row an atom, so that :meth:`Batch.to_data_list` takes it apart again."""
-    data[name] = value
-    _slice(data, name, ptr_of(data).cpu())
-
-
-def _slice(data: Data, name: str, slices: Tensor) -> None:
-    if isinstance(data, Batch) and getattr(data, '_slice_dict', None) is not None:
-        data._slice_dict = {**data._slice_dict, name: slices}
-        data._inc_dict = {**data._inc_dict, name: torch.zeros(len(slices) - 1, dtype=torch.long)}
