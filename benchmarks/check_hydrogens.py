@@ -29,7 +29,7 @@ from torch_geometric.transforms import Compose
 
 from torch_geometric_inertial import CanonicalOrder, InertialFrame
 from torch_geometric_inertial.chem import from_mol, read_xyz, table_bonds, to_mol, write_xyz
-from torch_geometric_inertial.chem.mol import build_mol
+from torch_geometric_inertial.chem.graph import build_mol
 from torch_geometric_inertial.datasets import qm9_split
 from torch_geometric_inertial.metrics import hydrogen_report
 from torch_geometric_inertial.models import AtomAutoregressor

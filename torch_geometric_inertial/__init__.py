@@ -1,4 +1,5 @@
 r"""Generate 3D molecules and predict from 3D geometry with PyTorch Geometric."""
+from .chem import as_data, as_molecules, from_ase, from_mol, from_smiles, to_ase, to_mol
 from .models import (
     AtomAutoregressor,
     GeoMFormer,
@@ -37,4 +38,11 @@ __all__ = [
     'QuetzalConfig',
     'TorchMDNet',
     'TorchMDNetConfig',
+    'as_data',
+    'as_molecules',
+    'from_ase',
+    'from_mol',
+    'from_smiles',
+    'to_ase',
+    'to_mol',
 ]

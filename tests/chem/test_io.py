@@ -58,13 +58,13 @@ def test_there_and_back(write, read, sizes, seed, scale, tmp_path_factory):
 def test_sdf_keeps_bonds_charges_and_names(tmp_path):
     ion = WATER.clone()
     ion.edge_index, ion.edge_attr = torch.tensor([[0, 1], [1, 0]]), torch.tensor([1, 1])
-    ion.charge, ion.name = torch.tensor([-1, 0, 1]), 'an\nion'
+    ion.formal_charge, ion.title = torch.tensor([-1, 0, 1]), 'an\nion'
     write_sdf([WATER, CO2, ion], tmp_path / 'a.sdf')
     water, co2, back = read_sdf(tmp_path / 'a.sdf')
-    assert water.name == 'water' and co2.name == 'molecule 1' and back.name == 'an ion'
+    assert water.title == 'water' and co2.title == 'molecule 1' and back.title == 'an ion'
     assert water.edge_index.tolist() == [[0, 0, 1, 2], [1, 2, 0, 0]]
     assert co2.edge_attr.tolist() == [2, 2, 2, 2]
-    assert back.edge_index.tolist() == [[0, 1], [1, 0]] and back.charge.tolist() == [-1, 0, 1]
+    assert back.edge_index.tolist() == [[0, 1], [1, 0]] and back.formal_charge.tolist() == [-1, 0, 1]
     write_sdf([ion], tmp_path / 'b.sdf', perception='edm')
     assert read_sdf(tmp_path / 'b.sdf')[0].num_edges == 4
     write_sdf([water, co2, back], tmp_path / 'c.sdf')
@@ -91,7 +91,7 @@ def test_we_read_rdkit_s_files(tmp_path):
         (tmp_path / 'a.mol').write_text(block)
         data, = read_sdf(tmp_path / 'a.mol')
         assert data.z.tolist() == [atom.GetAtomicNum() for atom in mol.GetAtoms()]
-        assert data.charge.tolist() == [atom.GetFormalCharge() for atom in mol.GetAtoms()]
+        assert data.formal_charge.tolist() == [atom.GetFormalCharge() for atom in mol.GetAtoms()]
         assert data.num_edges == 2 * mol.GetNumBonds()
     (tmp_path / 'a.xyz').write_text(Chem.MolToXYZBlock(mol))
     torch.testing.assert_close(read_xyz(tmp_path / 'a.xyz')[0].pos, data.pos, atol=1e-3, rtol=0)
@@ -100,21 +100,22 @@ def test_we_read_rdkit_s_files(tmp_path):
 def test_v2000_and_v3000_by_hand(tmp_path):
     (tmp_path / 'a.sdf').write_text(V2000 + V3000)
     old, new = read_sdf(tmp_path / 'a.sdf')
-    assert old.z.tolist() == [8, 1, 1] and old.charge.tolist() == [-1, 0, 1] and old.name == 'hydroxide and proton'
+    assert old.z.tolist() == [8, 1, 1] and old.formal_charge.tolist() == [-1, 0, 1]
+    assert old.title == 'hydroxide and proton'
     assert old.edge_attr.tolist() == [1, 4, 1, 4]
-    assert new.z.tolist() == [7, 1] and new.charge.tolist() == [1, 0]
+    assert new.z.tolist() == [7, 1] and new.formal_charge.tolist() == [1, 0]
     assert new.pos.tolist() == [[0.5, 0, 0], [1.5, 0, 0]] and new.edge_index.tolist() == [[0, 1], [1, 0]]
     (tmp_path / 'b.sdf').write_text(V2000.replace('M  END', 'M  CHG  1   2  -2\nM  END').replace('\n', '\r\n'))
-    assert read_sdf(tmp_path / 'b.sdf')[0].charge.tolist() == [0, -2, 0]
+    assert read_sdf(tmp_path / 'b.sdf')[0].formal_charge.tolist() == [0, -2, 0]
 
 
 def test_xyz_is_read_with_tolerance(tmp_path):
     text = '2\nname\n6 1.0D-1 2.0*^-1 3e0 0.5 extra\ncl -1 0 .5\n\n1\n\nD 0 0 0\n\n\n'
     (tmp_path / 'a.xyz').write_text(text)
     first, second = read_xyz(tmp_path / 'a.xyz')
-    assert first.z.tolist() == [6, 17] and first.name == 'name'
+    assert first.z.tolist() == [6, 17] and first.title == 'name'
     torch.testing.assert_close(first.pos, torch.tensor([[0.1, 0.2, 3.0], [-1.0, 0.0, 0.5]]))
-    assert second.z.tolist() == [1] and second.name == ''
+    assert second.z.tolist() == [1] and second.title == ''
 
 
 @pytest.mark.parametrize('write', [write_sdf, write_xyz])

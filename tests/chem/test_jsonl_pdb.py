@@ -5,7 +5,7 @@ from torch_geometric.data import Data
 
 from torch_geometric_inertial.chem import read_jsonl, read_pdb, write_jsonl, write_sdf
 
-WATER = Data(z=torch.tensor([8, 1, 1]), pos=torch.tensor([[0.0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]]), name='water',
+WATER = Data(z=torch.tensor([8, 1, 1]), pos=torch.tensor([[0.0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]]), title='water',
              finished=True)
 PDB = '''HEADER    A MOLECULE
 MODEL        1
@@ -23,9 +23,9 @@ def test_json_lines_there_and_back(tmp_path):
     path = tmp_path / 'a.jsonl'
     assert write_jsonl([WATER, Data(z=WATER.z[:1], pos=WATER.pos[:1])], path) == 2
     first, second = read_jsonl(path)
-    assert first.z.tolist() == [8, 1, 1] and first.name == 'water' and first.finished is True
+    assert first.z.tolist() == [8, 1, 1] and first.title == 'water' and first.finished is True
     torch.testing.assert_close(first.pos, WATER.pos, atol=1e-6, rtol=0)
-    assert second.num_nodes == 1 and 'name' not in second
+    assert second.num_nodes == 1 and 'title' not in second
 
 
 @pytest.mark.parametrize('line, message', [

@@ -9,7 +9,7 @@ import torch
 from torch_geometric.data import Data
 
 from torch_geometric_inertial.chem.bond_tables import allowed_valences, table_bonds, valences
-from torch_geometric_inertial.chem.mol import check_molecule
+from torch_geometric_inertial.chem.fields import check_molecule
 from torch_geometric_inertial.elements import COVALENT_RADII, SYMBOLS
 from torch_geometric_inertial.files import write_atomically
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from torch_geometric.data import Data
 
-from torch_geometric_inertial.chem.mol import bonds_of, build_mol, charges_of, check_molecule, to_mol
+from torch_geometric_inertial.chem.fields import bonds_of, charges_of, check_molecule
+from torch_geometric_inertial.chem.graph import build_mol
+from torch_geometric_inertial.chem.mol import to_mol
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch_geometric.data import Data
 
-from torch_geometric_inertial.chem.mol import check_molecule
+from torch_geometric_inertial.chem.fields import check_molecule
 from torch_geometric_inertial.chem.records import (
     BadLine,
     Line,

@@ -1,64 +1,31 @@
 r"""Molecules to and from RDKit."""
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from torch_geometric_inertial.chem.bond_tables import table_bonds
-from torch_geometric_inertial.elements import SYMBOLS
+from torch_geometric_inertial.chem.fields import (
+    atom_field,
+    charges_of,
+    check_molecule,
+    find_bonds,
+    graph_data,
+    has_orders,
+)
+from torch_geometric_inertial.chem.graph import build_mol, kekule_bonds
+from torch_geometric_inertial.chem.properties import Properties, properties_of, title_of
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
 
-PERCEPTIONS = ('edm', 'data', 'rdkit-ctd', 'rdkit-vdw')
-
-
-def build_mol(
-    z: list[int],
-    bonds: list[tuple[int, int]],
-    orders: list[int],
-    pos: list[list[float]] | None = None,
-    charges: list[int] | None = None,
-    implicit_hydrogens: bool = False,
-) -> 'Mol':
-    r"""An unsanitised RDKit molecule from atoms and bonds.
-
-    Args:
-        z: Atomic numbers.
-        bonds: Pairs of atom indices.
-        orders: Bond orders 1, 2, 3, one a bond.
-        pos: Positions in Å, stored as a conformer.
-        charges: Formal charges.
-        implicit_hydrogens: Whether RDKit may think of hydrogens that are not there, as EDM's metric lets it. Otherwise
-            an open valence is a radical.
-    """
-    from rdkit import Chem
-    from rdkit.Geometry import Point3D
-
-    kinds = {1: Chem.BondType.SINGLE, 2: Chem.BondType.DOUBLE, 3: Chem.BondType.TRIPLE}
-    mol = Chem.RWMol()
-    for i, number in enumerate(z):
-        atom = Chem.Atom(number)
-        atom.SetNoImplicit(not implicit_hydrogens)
-        if charges is not None:
-            atom.SetFormalCharge(charges[i])
-        mol.AddAtom(atom)
-    for (u, v), order in zip(bonds, orders, strict=True):
-        mol.AddBond(u, v, kinds[order])
-    if pos is not None:
-        conformer = Chem.Conformer(len(z))
-        conformer.Set3D(True)
-        for i, xyz in enumerate(pos):
-            conformer.SetAtomPosition(i, Point3D(*xyz))
-        mol.AddConformer(conformer)
-    return mol.GetMol()
+PERCEPTIONS = ('data', 'edm', 'rdkit-ctd', 'rdkit-vdw')
 
 
 def largest_fragment(mol: 'Mol') -> tuple[bool, str | None]:
     r"""Whether the molecule is in one piece, and the SMILES of its largest piece; :obj:`None` if RDKit refuses it.
 
-    Sanitises :obj:`mol`.
+    Sanitizes :obj:`mol`.
     """
     from rdkit import Chem, rdBase
 
@@ -66,7 +33,7 @@ def largest_fragment(mol: 'Mol') -> tuple[bool, str | None]:
     with rdBase.BlockLogs():
         try:
             Chem.SanitizeMol(mol)
-        except ValueError:  # all of RDKit's sanitisation errors are
+        except ValueError:  # all of RDKit's sanitization errors are
             return connected, None
         fragments = [mol] if connected else Chem.GetMolFrags(mol, asMols=True)
         return connected, max((part.GetNumAtoms(), Chem.MolToSmiles(part)) for part in fragments)[1]
@@ -85,110 +52,141 @@ def rdkit_version() -> str:
     return rdkit.__version__
 
 
-def check_molecule(data: Data, what: str = 'data') -> tuple[Tensor, Tensor]:
-    r"""The molecule's ``z`` [N] (int64) and ``pos`` [N, 3] (float64), on the CPU.
-
-    Raises:
-        ValueError: If something is missing, misshapen, empty, not finite or no element.
-    """
-    z, pos = data.get('z'), data.get('pos')
-    if z is None or pos is None:
-        raise ValueError(f"{what} needs atomic numbers 'z' and positions 'pos' (got {data})")
-    if z.dim() != 1 or pos.shape != (z.numel(), 3):
-        raise ValueError(f"{what} needs 'z' [N] and 'pos' [N, 3] (got {list(z.shape)} and {list(pos.shape)})")
-    if z.numel() == 0:
-        raise ValueError(f'{what} has no atoms')
-    z, pos = z.detach().cpu().long(), pos.detach().cpu().double()
-    if not pos.isfinite().all():
-        atom = int((~pos.isfinite().all(-1)).nonzero()[0])
-        raise ValueError(f"{what} has a position that is not finite, at atom {atom}: {pos[atom].tolist()}")
-    if int(z.min()) < 1 or int(z.max()) >= len(SYMBOLS):
-        atom = int(((z < 1) | (z >= len(SYMBOLS))).nonzero()[0])
-        rule = f"'z' must be in 1..{len(SYMBOLS) - 1}"
-        raise ValueError(f'{what} has no element at atom {atom}: {rule} (got {int(z[atom])})')
-    return z, pos
-
-
-def to_mol(data: Data, perception: str = 'edm', sanitize: bool = False) -> 'Mol':
+def to_mol(data: Data, perception: str | None = None, sanitize: bool = True) -> 'Mol':
     r"""An RDKit molecule with a 3D conformer from a :class:`Data` object.
 
+    Charges, isotopes, title and properties come along. Without ``num_radical_electrons`` all atoms are taken to be
+    there, and an open valence is a radical; with it, an open valence that it does not explain lacks a hydrogen.
+
     Args:
-        data: With ``z`` [N], ``pos`` [N, 3] in Å.
-        perception: Where the bonds come from: ``'edm'`` the EDM distance tables; ``'data'`` ``data.edge_index``
-            [2, E] (either or both directions) with orders in ``data.edge_attr`` [E] (all single without it);
-            ``'rdkit-ctd'`` and ``'rdkit-vdw'`` RDKit's own perception of a neutral molecule by connect-the-dots or
-            van der Waals radii, with a bounded number of iterations.
-        sanitize: Whether to sanitise it, which fails on impossible valences.
+        data: With ``z`` [N] and ``pos`` [N, 3] in Å and, where known, ``edge_index`` [2, E] (either or both
+            directions), ``edge_attr`` (bond orders 1, 2, 3, and 1.5 or 4 for aromatic, [E] or [E, 1], or one-hot [E, 4]
+            as PyG's own QM9 has them), ``formal_charge`` [N], ``num_radical_electrons`` [N], ``isotope`` [N] (mass
+            numbers, 0: natural), ``title``, ``finished``, ``properties``.
+        perception: Where the bonds come from. ``'data'``: its edges (all single without ``edge_attr``); ``'edm'``: the
+            EDM distance tables; ``'rdkit-ctd'`` and ``'rdkit-vdw'``: RDKit's own perception of a neutral molecule by
+            connect-the-dots or van der Waals radii, with a bounded number of iterations. By default its edges where
+            they have orders, else ``'edm'``; see :mod:`~torch_geometric_inertial.chem.bond_rules`.
+        sanitize: Whether to sanitize it, which fails on impossible valences, and to read its stereo centers off the
+            geometry.
 
     Raises:
         ValueError: If the molecule is malformed, or RDKit finds no neutral molecule in it.
     """
-    if perception not in PERCEPTIONS:
+    if perception is not None and perception not in PERCEPTIONS:
         raise ValueError(f"'perception' must be one of {PERCEPTIONS} (got {perception!r})")
     z, pos = check_molecule(data)
-    if perception == 'edm':
-        bonds = table_bonds(z, pos, torch.tensor([0, z.numel()]))
-        mol = build_mol(z.tolist(), bonds.ends.t().tolist(), bonds.order.tolist(), pos.tolist())
-    elif perception == 'data':
-        mol = build_mol(z.tolist(), *bonds_of(data), pos.tolist(), charges_of(data))
-    else:
+    perception = perception or ('data' if has_orders(data) else 'edm')
+    if perception.startswith('rdkit'):
         mol = _perceive(build_mol(z.tolist(), [], [], pos.tolist()), perception == 'rdkit-vdw')
+    else:
+        radicals = atom_field(data, 'num_radical_electrons')
+        mol = build_mol(z.tolist(), *find_bonds(data, perception), pos.tolist(), charges_of(data),
+                        implicit_hydrogens=radicals is not None)
+        for atom, count in zip(mol.GetAtoms(), radicals or (), strict=False):
+            if count:
+                atom.SetNumRadicalElectrons(count)
+                atom.SetNoImplicit(True)
+    for atom, isotope in zip(mol.GetAtoms(), atom_field(data, 'isotope') or (), strict=False):
+        atom.SetIsotope(isotope)
+    _set_properties(mol, data)
     if sanitize:
-        from rdkit import Chem
+        from rdkit import Chem, rdBase
 
-        Chem.SanitizeMol(mol)
+        with rdBase.BlockLogs():
+            Chem.SanitizeMol(mol)
+            Chem.AssignStereochemistryFrom3D(mol)
     return mol
 
 
-def from_mol(mol: 'Mol') -> Data:
-    r"""A :class:`Data` object with ``z`` [N], ``pos`` [N, 3] (float32, Å), ``edge_index`` [2, 2E], ``edge_attr`` [2E]
-    (Kekulé orders) and ``charge`` [N] from an RDKit molecule with a conformer.
+def _set_properties(mol: 'Mol', data: Data) -> None:
+    mol.SetProp('_Name', title_of(data))
+    values = properties_of(data)
+    if isinstance(data.get('finished'), bool):
+        values['finished'] = data.finished
+    for name, value in values.items():
+        if isinstance(value, bool):
+            mol.SetBoolProp(name, value)
+        elif isinstance(value, int) and abs(value) < 2**31:
+            mol.SetIntProp(name, value)
+        elif isinstance(value, float):
+            mol.SetDoubleProp(name, value)
+        else:
+            mol.SetProp(name, str(value))
+
+
+def from_mol(mol: 'Mol', conf_id: int = -1) -> Data:
+    r"""A :class:`Data` object from an RDKit molecule with a 3D conformer.
+
+    It has ``z`` [N], ``pos`` [N, 3] (float32, Å), ``edge_index`` [2, 2E] (both directions), ``edge_attr`` [2E] (Kekulé
+    orders 1, 2, 3), ``formal_charge``, ``num_radical_electrons`` and ``isotope`` (mass numbers, 0: natural), [N] each,
+    ``title``, ``properties``, and ``finished`` where RDKit's molecule has it. A dative bond becomes a single one
+    between charges. Hydrogens that are not atoms of the molecule are not atoms here.
+
+    Args:
+        mol: The molecule; it stays as it is.
+        conf_id: Which conformer; the first by default.
 
     Raises:
-        ValueError: If the molecule has no conformer.
+        ValueError: If there is no such conformer, it is a drawing, a position is not finite in single precision, an
+            atom has no element, or a bond no order 1, 2, 3.
     """
+    try:
+        conformer = mol.GetConformer(conf_id)
+    except ValueError:
+        raise ValueError("'mol' has no conformer: embed it first" if mol.GetNumConformers() == 0 else
+                         f"'conf_id' must be that of a conformer, {[c.GetId() for c in mol.GetConformers()]} "
+                         f'(got {conf_id})') from None
+    if not conformer.Is3D() and mol.GetNumAtoms() > 1:
+        raise ValueError("'mol' must have a conformer in three dimensions (got a drawing: embed it, or call "
+                         "conformer.Set3D(True) if it is flat in truth)")
+    data = data_of_mol(mol, conformer.GetPositions())
+    data.title = mol.GetProp('_Name') if mol.HasProp('_Name') else ''
+    values = mol.GetPropsAsDict(autoConvertStrings=False)
+    if isinstance(values.get('finished'), bool):
+        data.finished = values.pop('finished')
+    data.properties = Properties({name: value for name, value in values.items()
+                                  if isinstance(value, (bool, int, float, str))})
+    return data
+
+
+def data_of_mol(mol: 'Mol', positions) -> Data:
+    r"""Atoms and bonds of :func:`from_mol`, with positions [N, 3] (NumPy)."""
+    atoms = [(a.GetAtomicNum(), a.GetFormalCharge(), a.GetNumRadicalElectrons(), a.GetIsotope())
+             for a in mol.GetAtoms()]
+    bonds: list[Any] = [(b.GetBeginAtomIdx(), b.GetEndAtomIdx(), b.GetBondTypeAsDouble()) for b in mol.GetBonds()]
+    kinds = {kind for _, _, kind in bonds}
+    if 1.5 in kinds:
+        bonds = kekule_bonds(mol)
+    columns = torch.tensor(atoms, dtype=torch.long).reshape(-1, 4)
+    if not kinds <= {1.0, 1.5, 2.0, 3.0} or _has_dative(mol, len(bonds)):
+        bonds, shift = _plain_bonds(mol, bonds)
+        columns[:, 1] += shift
+    data = graph_data(columns, torch.from_numpy(positions).float().reshape(-1, 3), bonds)
+    check_molecule(data, "'mol'")
+    return data
+
+
+def _has_dative(mol: 'Mol', num_bonds: int) -> bool:
     from rdkit import Chem
 
-    if mol.GetNumConformers() == 0:
-        raise ValueError("'mol' has no conformer: embed it first")
-    mol = Chem.Mol(mol)
-    Chem.Kekulize(mol, clearAromaticFlags=True)
-    pairs = [(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx(), int(bond.GetBondTypeAsDouble())) for bond in mol.GetBonds()]
-    directed = sorted(pairs + [(v, u, order) for u, v, order in pairs])
-    edges = torch.tensor(directed, dtype=torch.long).reshape(-1, 3)
-    return Data(
-        z=torch.tensor([atom.GetAtomicNum() for atom in mol.GetAtoms()], dtype=torch.long),
-        pos=torch.from_numpy(mol.GetConformer().GetPositions()).float().reshape(-1, 3),
-        edge_index=edges[:, :2].t().contiguous(),
-        edge_attr=edges[:, 2].contiguous(),
-        charge=torch.tensor([atom.GetFormalCharge() for atom in mol.GetAtoms()], dtype=torch.long),
-    )
+    return num_bonds > 0 and any(bond.GetBondType() == Chem.BondType.DATIVE for bond in mol.GetBonds())
 
 
-def bonds_of(data: Data, what: str = 'data') -> tuple[list[tuple[int, int]], list[int]]:
-    r"""Each bond of ``data.edge_index`` once, with its order from ``data.edge_attr``: [E], or one-hot [E, 4] as PyG's
-    own QM9 has it (single, double, triple, and aromatic, which is refused); 1 without it."""
-    if data.edge_index is None:
-        raise ValueError(f"{what} needs bonds in 'edge_index' (got {data})")
-    order = data.edge_attr
-    if order is None:
-        order = data.edge_index.new_ones(data.edge_index.size(1))
-    if order.dim() == 2 and order.size(1) == 4:
-        order = order.argmax(dim=1) + 1
-    if order.shape != data.edge_index.shape[1:] or not torch.isin(order, order.new_tensor([1, 2, 3])).all():
-        raise ValueError(f"{what} needs bond orders 1, 2, 3 in 'edge_attr' [E] (got {order})")
-    bonds = {}
-    for u, v, k in zip(*data.edge_index.tolist(), order.tolist(), strict=True):
-        if u == v or not (0 <= u < data.z.numel() and 0 <= v < data.z.numel()):
-            raise ValueError(f"{what} has a bond between atoms {u} and {v} of {data.z.numel()}")
-        bonds[min(u, v), max(u, v)] = int(k)
-    return list(bonds), list(bonds.values())
+def _plain_bonds(mol: 'Mol', bonds: list) -> tuple[list[tuple[int, int, int]], Tensor]:
+    r"""A dative bond as a single one between charges; what else has no order 1, 2, 3 is refused."""
+    from rdkit import Chem
 
-
-def charges_of(data: Data) -> list[int] | None:
-    r"""The formal charges ``data.charge`` [N], if it has them per atom."""
-    charge = data.get('charge')
-    return charge.tolist() if isinstance(charge, Tensor) and charge.shape == data.z.shape else None
+    shift, plain = torch.zeros(mol.GetNumAtoms(), dtype=torch.long), []
+    for bond, (u, v, order) in zip(mol.GetBonds(), bonds, strict=True):
+        if bond.GetBondType() == Chem.BondType.DATIVE:
+            shift[u] += 1
+            shift[v] -= 1
+        elif order not in (1, 2, 3):
+            raise ValueError(f"'mol' has a bond of type {bond.GetBondType()} between atoms {u} and {v}, "
+                             'which has no order 1, 2, 3')
+        plain.append((u, v, int(order)))
+    return plain, shift
 
 
 def _perceive(mol: 'Mol', use_vdw: bool) -> 'Mol':

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch_geometric.data import Data
 
+from torch_geometric_inertial.chem.properties import title_of
 from torch_geometric_inertial.elements import ATOMIC_NUMBERS, SYMBOLS
 from torch_geometric_inertial.files import write_atomically
 
@@ -81,8 +82,7 @@ def read_records(
 
 
 def title(data: Data, i: int) -> str:
-    name = data.get('name')
-    return ' '.join(name.split())[:80] if isinstance(name, str) and name.strip() else f'molecule {i}'
+    return title_of(data)[:80] or f'molecule {i}'
 
 
 def format_xyz(xyz: list[float]) -> str:

@@ -7,8 +7,7 @@ from pathlib import Path
 import torch
 from torch_geometric.data import Data
 
-from torch_geometric_inertial.chem.bond_tables import table_bonds
-from torch_geometric_inertial.chem.mol import bonds_of, charges_of, check_molecule
+from torch_geometric_inertial.chem.fields import charges_of, check_molecule, find_bonds
 from torch_geometric_inertial.chem.records import (
     BadLine,
     Line,
@@ -27,7 +26,7 @@ Atom = tuple[int, list[float]]
 Bond = tuple[int, int, int]
 Parsed = tuple[list[Atom], list[Bond], dict[int, int]]
 
-OWN = ('z', 'pos', 'edge_index', 'edge_attr', 'charge', 'name')  #: What every molecule of a file has.
+OWN = ('z', 'pos', 'edge_index', 'edge_attr', 'formal_charge', 'title')  #: What every molecule of a file has.
 _V2000_CHARGES = {1: 3, 2: 2, 3: 1, 5: -1, 6: -2, 7: -3}
 
 
@@ -64,7 +63,7 @@ def read_sdf(path: str | Path, on_error: str = 'raise', fields: Sequence[str] = 
     r"""Reads the molecules of an SDF (or mol) file, V2000 or V3000.
 
     Each has ``z`` [N], ``pos`` [N, 3] (float32, Å), ``edge_index`` [2, E] (both directions), ``edge_attr`` [E] (bond
-    orders; 4: aromatic), ``charge`` [N] and ``name``.
+    orders; 4: aromatic), ``formal_charge`` [N] and ``title``.
 
     Args:
         path: The file.
@@ -83,13 +82,7 @@ def read_sdf(path: str | Path, on_error: str = 'raise', fields: Sequence[str] = 
 def sdf_block(data: Data, i: int, perception: str | None = None) -> str:
     r"""One record of :func:`write_sdf`, that of molecule number :obj:`i`."""
     z, pos = check_molecule(data, f'molecule {i}')
-    if perception is None:
-        perception = 'edm' if data.edge_index is None or data.edge_attr is None else 'data'
-    if perception == 'data':
-        bonds, orders = bonds_of(data, f'molecule {i}')
-    else:
-        found = table_bonds(z, pos, torch.tensor([0, z.numel()]))
-        bonds, orders = found.ends.t().tolist(), found.order.tolist()
+    bonds, orders = find_bonds(data, perception, f'molecule {i}')
     charges = charges_of(data) or [0] * len(z)
     lines = [
         title(data, i), '  inertial' + ' ' * 10 + '3D', '', '  0  0  0     0  0            999 V3000',
@@ -133,8 +126,8 @@ def _parse_sdf(record: list[Line], fields: tuple[str, ...] = ()) -> Data:
     directed = sorted([(u, v, k) for u, v, k in bonds] + [(v, u, k) for u, v, k in bonds])
     edges = torch.tensor(directed, dtype=torch.long).reshape(-1, 3)
     data.edge_index, data.edge_attr = edges[:, :2].t().contiguous(), edges[:, 2].contiguous()
-    data.charge = torch.tensor([charges.get(i, 0) for i in range(len(atoms))], dtype=torch.long)
-    data.name = record[0][1].strip()
+    data.formal_charge = torch.tensor([charges.get(i, 0) for i in range(len(atoms))], dtype=torch.long)
+    data.title = record[0][1].strip()
     for name in fields:
         data[name] = torch.tensor([_data_item(record, name)], dtype=torch.float64)
     return data

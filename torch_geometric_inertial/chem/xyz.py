@@ -4,7 +4,7 @@ from pathlib import Path
 
 from torch_geometric.data import Data
 
-from torch_geometric_inertial.chem.mol import check_molecule
+from torch_geometric_inertial.chem.fields import check_molecule
 from torch_geometric_inertial.chem.records import (
     BadLine,
     Line,
@@ -26,7 +26,7 @@ def write_xyz(molecules: Iterable[Data | None], path: str | Path, on_error: str 
 
 
 def read_xyz(path: str | Path, on_error: str = 'raise') -> list[Data]:
-    r"""Reads the molecules of an XYZ file of one or more frames: ``z`` [N], ``pos`` [N, 3] (float32, Å), ``name``.
+    r"""Reads the molecules of an XYZ file of one or more frames: ``z`` [N], ``pos`` [N, 3] (float32, Å), ``title``.
 
     Elements are symbols or atomic numbers; numbers may be written ``1.0D-1`` or ``1.0*^-1``; further columns are
     ignored. See :func:`read_sdf`.
@@ -67,5 +67,5 @@ def _parse_xyz(record: list[Line]) -> Data:
             raise BadLine(n, f'expected an element and three coordinates (got {line!r})')
         atoms.append((parse_element(words[0], n), [parse_float(word, n) for word in words[1:4]]))
     data = molecule(atoms, number)
-    data.name = record[1][1].strip()
+    data.title = record[1][1].strip()
     return data

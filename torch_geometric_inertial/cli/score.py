@@ -31,7 +31,7 @@ def score(file: Path, weights: str = 'qm9', json: Path | None = None, num_steps:
     print(f'{"":>6} {"total":>10} {"types":>10} {"places":>10} {"parents":>10} {"per atom":>10}  name')
     lines = []
     for i, data in enumerate(read_molecules(file)):
-        name = data.get('name') or f'molecule {i}'
+        name = data.get('title') or f'molecule {i}'
         try:
             value = model.log_prob(canonical(data).to(device), num_steps=num_steps)
         except ValueError as error:

@@ -15,7 +15,7 @@ from torch_geometric_inertial.models import InertialAR, Quetzal
 from torch_geometric_inertial.training import FitConfig, PackedMolecules, RandomOrder, RandomPose, fit
 from torch_geometric_inertial.transforms import CanonicalOrder, FunctionalGroups, InertialFrame
 
-READ = ('z', 'pos', 'edge_index', 'edge_attr', 'charge', 'groups')
+READ = ('z', 'pos', 'edge_index', 'edge_attr', 'formal_charge', 'groups')
 MODELS: dict[str, Any] = {'InertialAR': InertialAR, 'Quetzal': Quetzal}
 POSES = {'InertialAR': RandomPose(30.0, 0.5), 'Quetzal': RandomPose(180.0, 1.0)}
 

@@ -127,7 +127,7 @@ class RelaxedMolecules(RelaxedDataset):
     Args:
         root: Folder of the data; what is stored there is read again if it was made for the same gaps.
         molecules: With :obj:`z`, :obj:`pos` (the relaxed geometry), :obj:`edge_index`, :obj:`edge_attr` (bond orders),
-            all hydrogens, and perhaps :obj:`charge` [N].
+            all hydrogens, and perhaps :obj:`formal_charge` [N].
         gap: Gaps [M], eV.
         num_conformers, hydrogens, seed, num_workers, transform: See
             :class:`~torch_geometric_inertial.datasets.PCQM4Mv2`.

@@ -4,7 +4,8 @@ from typing import NamedTuple
 import torch
 
 from torch_geometric_inertial.chem.bond_tables import Bonds, table_bonds
-from torch_geometric_inertial.chem.mol import build_mol, largest_fragment
+from torch_geometric_inertial.chem.graph import build_mol
+from torch_geometric_inertial.chem.mol import largest_fragment
 from torch_geometric_inertial.metrics.protocol import get_protocol
 from torch_geometric_inertial.metrics.screening import Molecules, Screened, screen
 
