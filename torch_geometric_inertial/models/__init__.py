@@ -1,4 +1,4 @@
-from .atom_predictor import AtomPredictor
+from .atom_predictor import AtomPredictor, Prediction
 from .autoregressor import AtomAutoregressor, LossTerms
 from .geomformer import GeoMFormer, GeoMFormerConfig
 from .inertial_ar import InertialAR, InertialARConfig
@@ -6,6 +6,7 @@ from .likelihood import LogProb
 from .painn import PaiNN, PaiNNConfig
 from .quetzal import Quetzal, QuetzalConfig
 from .torchmd_net import TorchMDNet, TorchMDNetConfig
+from .training_domain import TrainingDomain
 
 __all__ = [
     'AtomAutoregressor',
@@ -18,8 +19,10 @@ __all__ = [
     'LossTerms',
     'PaiNN',
     'PaiNNConfig',
+    'Prediction',
     'Quetzal',
     'QuetzalConfig',
     'TorchMDNet',
     'TorchMDNetConfig',
+    'TrainingDomain',
 ]
