@@ -18,8 +18,7 @@ from unittest.mock import patch
 import torch
 
 from torch_geometric_inertial import models
-from torch_geometric_inertial.models.sampling import Sampling
-from torch_geometric_inertial.models.writing_state import Request, WritingState
+from torch_geometric_inertial.generation import GenerationRequest, SamplingConfig, generate_molecules
 from torch_geometric_inertial.nn.flow_solvers import heun, noise_levels
 
 ATOMS = 18
@@ -34,9 +33,9 @@ ALL = ['InertialAR/tiny', 'InertialAR/small', 'InertialAR/base', 'InertialAR/pap
 def write(model: models.AtomAutoregressor, num: int, num_steps: int | None) -> None:
     allowed = torch.ones(model.stop + 1, dtype=torch.bool)
     allowed[model.stop] = False
-    settings = {} if num_steps is None else dict(num_steps=num_steps)
-    written = list(model.write([Request(i, ATOMS, allowed=allowed) for i in range(num)], Sampling(**settings),
-                               batch_size=num))
+    sampling = SamplingConfig() if num_steps is None else SamplingConfig(num_steps=num_steps)
+    requests = [GenerationRequest(i, ATOMS, allowed=allowed) for i in range(num)]
+    written = list(generate_molecules(model, requests, sampling, batch_size=num))
     assert [data.num_nodes for data in written] == num * [ATOMS]
 
 
@@ -48,11 +47,10 @@ def write_as_released(model: models.AtomAutoregressor, num: int, num_grid: int) 
     for t in range(ATOMS):
         x, pos = torch.stack(tokens, dim=1).flatten(0, 1), torch.stack(places, dim=1).flatten(0, 1)
         ptr = torch.arange(num + 1) * (t + 1)
-        h = model.type_stack(x, pos, ptr, model.type_geometry(pos, ptr))
-        chance = model.type_head(h)[t::t + 1, :model.stop].float().softmax(dim=-1)
-        types = chance.multinomial(1, generator=generator).squeeze(1)
-        following = h + model.embedding.next_type(types.repeat_interleave(t + 1))
-        z = model.coord_stack(following, pos, ptr, model.coord_geometry(pos, ptr))[t::t + 1]
+        h = model.type_states(x, pos, ptr, None)
+        prob = model.type_head(h)[t::t + 1, :model.stop].float().softmax(dim=-1)
+        types = prob.multinomial(1, generator=generator).squeeze(1)
+        z = model.place_states(h, x, types.repeat_interleave(t + 1), pos, ptr)[t::t + 1]
         cond = head.cond_linear(z)
 
         def denoise(i: int, y: torch.Tensor, cond: torch.Tensor = cond) -> torch.Tensor:
@@ -73,21 +71,18 @@ def timed(clock: Callable[[], float], call: Callable, *args) -> float:
 def split(model: models.AtomAutoregressor, clock: Callable[[], float], call: Callable, *args) -> dict[str, float]:
     r"""Shares of the time in the two stacks (with their geometry) and the head."""
     spent: dict[str, float] = defaultdict(float)
-    advance, sample = WritingState.advance, model.head.sample
 
-    def timed_advance(state, stack, geometry, token, name):
-        start = clock()
-        out = advance(state, stack, geometry, token, name)
-        spent[name] += clock() - start
-        return out
+    def watched(name: str, function: Callable) -> Callable:
+        def call(*args, **kwargs):
+            start = clock()
+            out = function(*args, **kwargs)
+            spent[name] += clock() - start
+            return out
+        return call
 
-    def timed_sample(*args, **kwargs):
-        start = clock()
-        out = sample(*args, **kwargs)
-        spent['head'] += clock() - start
-        return out
-
-    with patch.object(WritingState, 'advance', timed_advance), patch.object(model.head, 'sample', timed_sample):
+    with (patch.object(model, 'type_states', watched('type', model.type_states)),
+          patch.object(model, 'place_states', watched('coord', model.place_states)),
+          patch.object(model.head, 'sample', watched('head', model.head.sample))):
         total = timed(clock, call, *args)
     return {name: spent[name] / total for name in ('type', 'coord', 'head')}
 
@@ -106,7 +101,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     clock = time.perf_counter if args.clock == 'wall' else lambda: time.process_time() / args.threads
     print(f'{platform.machine()}, {args.threads} threads, torch {torch.__version__}, float32, {ATOMS} atoms, '
-          f'{args.clock} time, {args.num_steps or Sampling().num_steps} evaluations of the head an atom')
+          f'{args.clock} time, {args.num_steps or SamplingConfig().num_steps} evaluations of the head an atom')
     print(f'{"model":20} {"parameters":>12} {"batch":>6} {"mol/s":>9} {"low":>8} {"high":>8} {"rounds":>6} '
           f'{"type":>6} {"coord":>6} {"head":>6}')
     for name in args.models:

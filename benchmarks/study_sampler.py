@@ -8,6 +8,7 @@ places in real molecules (median and 99 %); `molecules` writes molecules with it
 import argparse
 import platform
 import time
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -17,8 +18,8 @@ from torch_geometric.transforms import Compose
 from torch_geometric_inertial import CanonicalOrder, InertialAR, InertialFrame
 from torch_geometric_inertial.datasets import QM9Sample
 from torch_geometric_inertial.metrics import stability
-from torch_geometric_inertial.nn import DiffusionHead
-from torch_geometric_inertial.nn.pair_field import Pairs
+from torch_geometric_inertial.nn import diffusion_head
+from torch_geometric_inertial.nn.pair_field import NeighborContext
 
 GRIDS = {  # sigma_max, sigma_min, rho
     '40 to 0.002, 7': (40.0, 2e-3, 7.0),
@@ -35,7 +36,7 @@ def main() -> None:
     parser.add_argument('--weights', default='qm9')
     parser.add_argument('--num-places', type=int, default=2000)
     parser.add_argument('--num-samples', type=int, default=1000)
-    parser.add_argument('--solvers', nargs='*', default=['dpmpp', 'heun', 'adams'])
+    parser.add_argument('--solvers', nargs='*', default=['dpmpp', 'heun'])
     parser.add_argument('--grids', nargs='*', default=list(GRIDS), choices=list(GRIDS), metavar='GRID')
     parser.add_argument('--steps', nargs='*', type=int, default=STEPS)
     parser.add_argument('--molecules', nargs='*', default=[], metavar='SOLVER:GRID',
@@ -51,12 +52,12 @@ def main() -> None:
 
 
 def flow(model: InertialAR, args: argparse.Namespace) -> None:
-    cond, pairs = places(model, args.num_places)
+    cond, neighbors = places(model, args.num_places)
     noise = torch.randn(cond.size(0), 3, generator=torch.Generator().manual_seed(0))
     exact = {}
     for sigma_max in {GRIDS[grid][0] for grid in args.grids}:
-        exact[sigma_max] = model.head.sample(cond, noise, 399, 'heun', pairs=pairs, sigma_max=sigma_max,
-                                             sigma_min=2e-3, rho=7.0)
+        with grid_of(model, sigma_max, 2e-3, 7.0):
+            exact[sigma_max] = model.head.sample(cond, noise, 399, 'heun', neighbors=neighbors)
     reference = exact[max(exact)]
     for sigma_max, x in exact.items():
         print(f'200 steps from {sigma_max:g} Å against {max(exact):g} Å: {distance(x, reference)}')
@@ -65,11 +66,15 @@ def flow(model: InertialAR, args: argparse.Namespace) -> None:
         for grid in args.grids:
             row = f'{solver:8} {grid:16}'
             for n in args.steps:
-                sigma_max, sigma_min, rho = GRIDS[grid]
-                x = model.head.sample(cond, noise, n, solver, pairs=pairs, sigma_max=sigma_max, sigma_min=sigma_min,
-                                      rho=rho)
-                row += f'{distance(x, exact[sigma_max]):>16}'
+                with grid_of(model, *GRIDS[grid]):
+                    x = model.head.sample(cond, noise, n, solver, neighbors=neighbors)
+                row += f'{distance(x, exact[GRIDS[grid][0]]):>16}'
             print(row, flush=True)
+
+
+def grid_of(model: InertialAR, sigma_max: float, sigma_min: float, rho: float):
+    r"""The sampler on another grid of noise levels."""
+    return patch.multiple(diffusion_head, SIGMA_MAX=sigma_max / model.head.sigma_data, SIGMA_MIN=sigma_min, RHO=rho)
 
 
 def distance(x: Tensor, y: Tensor) -> str:
@@ -78,35 +83,33 @@ def distance(x: Tensor, y: Tensor) -> str:
 
 
 @torch.no_grad()
-def places(model: InertialAR, num_places: int) -> tuple[Tensor, Pairs | None]:
+def places(model: InertialAR, num_places: int) -> tuple[Tensor, NeighborContext | None]:
     r"""What the head is told of the places of atoms in real molecules."""
     canonical = Compose([InertialFrame(), CanonicalOrder(model.config.order)])
     batch = canonical(Batch.from_data_list([d for d in QM9Sample()[:400] if set(d.z.tolist()) <= set(model.elements)]))
-    told: list[tuple[Tensor, Pairs | None]] = []
+    told: list[tuple[Tensor, NeighborContext | None]] = []
     head = model.head.loss
 
     def listen(y: Tensor, cond: Tensor, num_draws: int, generator: torch.Generator | None,
-               pairs: Pairs | None) -> Tensor:
-        told.append((cond, pairs))
-        return head(y, cond, num_draws, generator, pairs)
+               neighbors: NeighborContext | None) -> Tensor:
+        told.append((cond, neighbors))
+        return head(y, cond, num_draws, generator, neighbors)
 
     model.head.loss = listen
     try:
         model(batch)
     finally:
         model.head.loss = head
-    cond, pairs = told[0]
+    cond, neighbors = told[0]
     some = torch.randperm(cond.size(0), generator=torch.Generator().manual_seed(0))[:num_places]
-    return cond[some], None if pairs is None else Pairs(*(t[some] for t in pairs))
+    return cond[some], None if neighbors is None else NeighborContext(*(t[some] for t in neighbors))
 
 
 def molecules(model: InertialAR, solver: str, grid: str, args: argparse.Namespace) -> None:
-    sample = DiffusionHead.sample
-    sigma_max, sigma_min, rho = GRIDS[grid]
-    model.head.sample = lambda *a, **k: sample(model.head, *a, **k, sigma_max=sigma_max, sigma_min=sigma_min, rho=rho)
     for n in args.steps:
         start = time.process_time()
-        report = stability(model.generate(args.num_samples, num_steps=n, solver=solver, seed=0))
+        with grid_of(model, *GRIDS[grid]):
+            report = stability(model.generate(args.num_samples, num_steps=n, solver=solver, seed=0))
         print(f'{solver:8} {grid:16} {n:3}  atoms {report.atom_share:.2%}  molecules {report.molecule_share:.1%}  '
               f'{time.process_time() - start:.0f} s CPU', flush=True)
 

@@ -27,7 +27,6 @@ ABSOLUTE = dict(coordinate_target='absolute', sigma_data=1.4)
 VARIANTS: dict[str, dict] = {
     # where the next atom goes, relative to what
     'plain local': dict(config=PLAIN),
-    'plain relative': dict(config=dict(coordinate_target='relative', **PLAIN)),
     'plain absolute': dict(config=ABSOLUTE | PLAIN),
     # what the network is told besides
     'local': {},

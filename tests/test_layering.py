@@ -20,7 +20,8 @@ BELOW = {
     'ops': {'elements'},
     'superpose': {'ops'},
     'nn': {'ops', 'frames', 'elements'},
-    'models': {'data', 'nn', 'ops', 'frames', 'elements', 'files'},
+    'generation': {'nn', 'frames', 'elements'},
+    'models': {'generation', 'data', 'nn', 'ops', 'frames', 'elements', 'files'},
     'chem': {'data', 'superpose', 'frames', 'elements', 'files'},
     'transforms': {'data', 'fields', 'frames', 'chem', 'elements'},
     'datasets': {'chem', 'elements', 'files'},
@@ -39,6 +40,7 @@ UNKNOWN = {
     'superpose': {'torch_geometric'},
     'ops': {'torch_geometric'},
     'nn': {'rdkit', 'argparse'},
+    'generation': {'rdkit', 'argparse'},
     'models': {'rdkit', 'argparse'},
 }
 #: Packages that training from tensors does without. A guarded import (try) is no harm.

@@ -62,9 +62,9 @@ def test_every_parameter_takes_part_whatever_is_asked_for(qm9):
     """As DistributedDataParallel wants it."""
     model = InertialAR(channels=32, heads=2, num_landmarks=8, num_groups=3, properties=('gap', 'mu')).train()
     model.fit_properties(torch.tensor([[0.0, 1.0], [2.0, 3.0]]))
-    wishes = [dict(), dict(groups=torch.ones(1, 3)), dict(properties=torch.tensor([[1.0, torch.nan]]))]
-    for wish in wishes:
-        batch = Data(z=qm9[0].z, pos=qm9[0].pos, **wish)
+    every = [dict(), dict(groups=torch.ones(1, 3)), dict(properties=torch.tensor([[1.0, torch.nan]]))]
+    for asked in every:
+        batch = Data(z=qm9[0].z, pos=qm9[0].pos, **asked)
         model.zero_grad()
         model(batch, torch.Generator().manual_seed(0)).total.backward()
         assert [name for name, p in model.named_parameters() if p.grad is None] == []
@@ -76,22 +76,22 @@ def test_groups_and_properties_reach_the_loss_and_their_range_the_weights(qm9, t
     for name, p in model.named_parameters():
         if 'type_head' in name:
             torch.nn.init.normal_(p)
-    def loss(model, **wish):
-        return model(Data(z=qm9[0].z, pos=qm9[0].pos, **wish), torch.Generator().manual_seed(0)).total.item()
-    wishes = [dict(), dict(groups=torch.tensor([[1, 0]])), dict(properties=torch.tensor([[2.0]])),
+    def loss(model, **conditions):
+        return model(Data(z=qm9[0].z, pos=qm9[0].pos, **conditions), torch.Generator().manual_seed(0)).total.item()
+    every = [dict(), dict(groups=torch.tensor([[1, 0]])), dict(properties=torch.tensor([[2.0]])),
               dict(properties=torch.tensor([[3.0]])),
               dict(groups=torch.tensor([[1, 0]]), properties=torch.tensor([[3.0]]))]
-    losses = [loss(model, **wish) for wish in wishes]
-    assert len(set(losses)) == len(wishes)
+    losses = [loss(model, **asked) for asked in every]
+    assert len(set(losses)) == len(every)
     assert loss(model, groups=torch.zeros(1, 2), properties=torch.full((1, 1), torch.nan)) == losses[0]
     again = InertialAR.from_pretrained(model.save_pretrained(tmp_path))
-    assert again.config == model.config and [loss(again, **wish) for wish in wishes] == losses
+    assert again.config == model.config and [loss(again, **asked) for asked in every] == losses
 
 
 @pytest.mark.parametrize('fields, message', [
     *[({name: 0}, rf"'{name}' must be at least 1 \(got 0\)")
       for name in ('max_atoms', 'channels', 'heads', 'type_layers', 'coord_layers', 'head_channels', 'head_layers',
-                   'num_neighbours', 'num_landmarks', 'num_draws')],
+                   'num_neighbors', 'num_landmarks', 'num_draws')],
     *[({name: -1}, rf"'{name}' must not be negative \(got -1")
       for name in ('num_groups', 'environment_channels', 'valence_channels', 'pair_channels', 'coord_weight',
                    'context_noise')],

@@ -47,7 +47,7 @@ def test_atomic_numbers_are_the_rows_of_both_tables(make_model, qm9):
     """A model of more elements, or in another order, with the same tables thinks the same."""
     few, many = make_model(kind='quetzal'), make_model(kind='quetzal', elements=(9, 8, 35, 7, 6, 1, 16))
     many.load_state_dict(few.state_dict())
-    a, b = (model.read(Batch.from_data_list(qm9[:3])) for model in (few, many))
+    a, b = (model.encode(Batch.from_data_list(qm9[:3])) for model in (few, many))
     torch.testing.assert_close(a.cond, b.cond)
     shared = [*few.elements, 'stop']
     column = [(*many.elements, 'stop').index(z) for z in shared]
@@ -58,7 +58,7 @@ def test_atomic_numbers_are_the_rows_of_both_tables(make_model, qm9):
 def _h(model, molecules):
     seen = {}
     hook = model.type_head.register_forward_hook(lambda _, args, out: seen.update(h=args[0]))
-    model.read(Batch.from_data_list(molecules))
+    model.encode(Batch.from_data_list(molecules))
     hook.remove()
     return seen['h']
 
@@ -80,7 +80,7 @@ def test_the_second_stack_sees_the_first_and_the_next_type_alone(make_model, qm9
     model, seen = make_model(kind='quetzal'), {}
     model.type_head.register_forward_hook(lambda _, args, out: seen.update(h=args[0]))
     model.coord_stack.register_forward_pre_hook(lambda _, args: seen.update(x=args[0]))
-    reading = model.read(qm9[4])
+    reading = model.encode(qm9[4])
     torch.testing.assert_close(seen['x'], seen['h'] + model.embedding.next_type(reading.next_type))
 
 
@@ -99,15 +99,15 @@ def test_the_stop_has_no_place_unless_asked_for(make_model, qm9):
     assert y.size(0) == batch.num_nodes and with_stop.size(0) == batch.num_nodes + 3
     assert torch.equal(with_stop[-3:], torch.zeros(3, 3)) and torch.equal(with_stop[:-3], y)
     assert torch.equal(stop_cond[:-3], cond)
-    single = make_model(kind='quetzal').read(qm9[1])
+    single = make_model(kind='quetzal').encode(qm9[1])
     torch.testing.assert_close(stop_cond[-2:-1], single.end, atol=1e-4, rtol=1e-4)
 
 
 def test_the_model_sees_absolute_coordinates(make_model, qm9):
     model, molecule = make_model(kind='quetzal'), qm9[6]
-    seen = model.read(molecule)
+    seen = model.encode(molecule)
     assert torch.equal(seen.local, molecule.pos) and seen.parent_logits is None
-    shifted = model.read(Data(z=molecule.z, pos=molecule.pos + 1.0))
+    shifted = model.encode(Data(z=molecule.z, pos=molecule.pos + 1.0))
     assert (shifted.type_logits - seen.type_logits)[1:].abs().amax(1).min() > 1e-4
     torch.testing.assert_close(shifted.type_logits[0], seen.type_logits[0])
 

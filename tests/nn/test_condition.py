@@ -34,13 +34,13 @@ def test_a_condition_is_the_sum_of_its_groups_and_no_condition_is_null(rows):
                             else layer.null for row in rows])
     torch.testing.assert_close(layer(multi_hot(rows), len(rows)), expected)
     nothing = layer.null.expand(len(rows), -1)
-    for wanted in (None, {}, multi_hot([[0] * 4] * len(rows)), values(*[[NAN, NAN]] * len(rows))):
-        assert torch.equal(layer(wanted, len(rows)), nothing)
+    for conditions in (None, {}, multi_hot([[0] * 4] * len(rows)), values(*[[NAN, NAN]] * len(rows))):
+        assert torch.equal(layer(conditions, len(rows)), nothing)
     assert torch.equal(condition(num_groups=0, properties=())(None, 2), condition(num_groups=0).null.expand(2, -1))
 
 
 @given(st.lists(st.tuples(st.floats(3, 9), st.one_of(st.just(NAN), st.floats(-1, 3))), min_size=1, max_size=5))
-def test_rows_and_wishes_add_up_on_their_own(rows):
+def test_rows_and_conditions_add_up_on_their_own(rows):
     layer = condition()
     both = layer(values(*rows), len(rows))
     for row, out in zip(rows, both, strict=True):
@@ -125,40 +125,40 @@ def test_molecules_without_groups_do_not_crowd_into_the_null_vector():
 
 def test_every_parameter_takes_part_in_training():
     layer = condition(0.25).train()
-    for wanted in (None, multi_hot([[0, 0, 0, 0]]), values([NAN, NAN])):
+    for conditions in (None, multi_hot([[0, 0, 0, 0]]), values([NAN, NAN])):
         layer.zero_grad()
-        layer(wanted, 1).sum().backward()
+        layer(conditions, 1).sum().backward()
         assert all(p.grad is not None and p.grad.isfinite().all() for p in layer.parameters())
 
 
 def test_condition_dropout_comes_from_the_generator():
     layer, state = condition(0.5).train(), torch.get_rng_state()
-    wanted = {'groups': torch.ones(50, 4), 'properties': torch.ones(50, 2)}
-    a, b = (layer(wanted, 50, torch.Generator().manual_seed(1)) for _ in range(2))
+    conditions = {'groups': torch.ones(50, 4), 'properties': torch.ones(50, 2)}
+    a, b = (layer(conditions, 50, torch.Generator().manual_seed(1)) for _ in range(2))
     assert torch.equal(a, b)
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_a_wish_by_name():
+def test_conditions_by_name():
     layer = condition(group_names=('a', 'b', 'c', 'd'))
-    wanted = layer.wanted(2, ['d', 'a'], {'mu': 1.0, 'gap': torch.tensor([5.0, NAN])})
-    assert wanted['groups'].tolist() == [[1, 0, 0, 1]] * 2
-    torch.testing.assert_close(wanted['properties'], torch.tensor([[5.0, 1.0], [NAN, 1.0]]), equal_nan=True)
-    assert layer(wanted, 2).shape == (2, 8)
+    conditions = layer.as_tensors(2, ['d', 'a'], {'mu': 1.0, 'gap': torch.tensor([5.0, NAN])})
+    assert conditions['groups'].tolist() == [[1, 0, 0, 1]] * 2
+    torch.testing.assert_close(conditions['properties'], torch.tensor([[5.0, 1.0], [NAN, 1.0]]), equal_nan=True)
+    assert layer(conditions, 2).shape == (2, 8)
     rows = torch.eye(4)[:2].bool()
-    assert layer.wanted(2, rows)['groups'].tolist() == rows.float().tolist()
-    assert layer.wanted(3, rows[1])['groups'].tolist() == [[0, 1, 0, 0]] * 3
-    assert layer.wanted(2) is None and layer.wanted(2, None, {}) is None
+    assert layer.as_tensors(2, rows)['groups'].tolist() == rows.float().tolist()
+    assert layer.as_tensors(3, rows[1])['groups'].tolist() == [[0, 1, 0, 0]] * 3
+    assert layer.as_tensors(2) is None and layer.as_tensors(2, None, {}) is None
 
 
 def test_a_value_outside_the_training_range_warns():
     layer = condition()
     for value in (3.9, 8.1, torch.tensor([5.0, 3.9])):
         with pytest.warns(UserWarning, match=r'gap = (3\.9|8\.1) is outside the training range, 4 to 8'):
-            layer.wanted(2, properties={'gap': value})
+            layer.as_tensors(2, properties={'gap': value})
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        layer.wanted(2, properties={'gap': torch.tensor([4.0, 8.0]), 'mu': NAN})
+        layer.as_tensors(2, properties={'gap': torch.tensor([4.0, 8.0]), 'mu': NAN})
         layer(values([50.0, NAN]), 1)  # reading, not asking
 
 
@@ -173,15 +173,17 @@ def test_a_value_outside_the_training_range_warns():
      r"property 'mu' must have two different values or more, all finite \(got \[1.0\]\)"),
     (lambda c: c.fit_properties(torch.tensor([[1.0, 1.0], [torch.inf, 2.0]])),
      r"property 'gap' must have two different values or more, all finite \(got \[1.0, inf\]\)"),
-    (lambda c: c.wanted(3, torch.ones(5)), r"'groups' must be \[4\] or \[3, 4\] \(got \(5,\)\)"),
-    (lambda c: c.wanted(3, torch.ones(2, 4)), r"'groups' must be \[4\] or \[3, 4\] \(got \(2, 4\)\)"),
-    (lambda c: c.wanted(3, torch.full((4, ), 2)), r"'groups' must be 0 or 1 \(got 2\)"),
-    (lambda c: c.wanted(3, ['a']), r"the model does not know the group 'a' \(it knows none by name\)"),
-    (lambda _: condition(group_names=tuple('abcd')).wanted(3, ['e']),
+    (lambda c: c.as_tensors(3, torch.ones(5)), r"'groups' must be \[4\] or \[3, 4\] \(got \(5,\)\)"),
+    (lambda c: c.as_tensors(3, torch.ones(2, 4)), r"'groups' must be \[4\] or \[3, 4\] \(got \(2, 4\)\)"),
+    (lambda c: c.as_tensors(3, torch.full((4, ), 2)), r"'groups' must be 0 or 1 \(got 2\)"),
+    (lambda c: c.as_tensors(3, ['a']), r"the model does not know the group 'a' \(it knows none by name\)"),
+    (lambda _: condition(group_names=tuple('abcd')).as_tensors(3, ['e']),
      r"the model does not know the group 'e' \(it knows a, b, c, d\)"),
-    (lambda c: c.wanted(3, None, {'homo': 1.0}), r"the model does not know the property 'homo' \(it knows gap, mu\)"),
-    (lambda c: c.wanted(3, None, {'gap': torch.ones(2)}), r"property 'gap' must be a number or \[3\] \(got \(2,\)\)"),
-    (lambda c: c.wanted(3, None, {'gap': -torch.inf}), r"property 'gap' must be finite \(got -inf\)"),
+    (lambda c: c.as_tensors(3, None, {'homo': 1.0}),
+     r"the model does not know the property 'homo' \(it knows gap, mu\)"),
+    (lambda c: c.as_tensors(3, None, {'gap': torch.ones(2)}),
+     r"property 'gap' must be a number or \[3\] \(got \(2,\)\)"),
+    (lambda c: c.as_tensors(3, None, {'gap': -torch.inf}), r"property 'gap' must be finite \(got -inf\)"),
 ], ids=range(15))
 def test_errors(ask, message):
     with pytest.raises(ValueError, match=message):

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from torch_geometric_inertial.nn.environment import EnvironmentReadout
-from torch_geometric_inertial.nn.placement import Placement, find_parents
+from torch_geometric_inertial.nn.local_frame import LocalFrameBuilder, find_parents
 from torch_geometric_inertial.testing import random_rotation
 
 
@@ -20,7 +20,7 @@ def setting(seed, size=7):
 
 def around_last(pos, radius, target='local'):
     parent, count = find_parents(pos, radius)[:, -1:], torch.tensor([[pos.size(1) - 1]])
-    return Placement(target, 5)(pos, radius, parent, count).map(lambda x: x.squeeze(1))
+    return LocalFrameBuilder(target, 5)(pos, radius, parent, count).map(lambda x: x.squeeze(1))
 
 
 @given(seed=st.integers(0, 10**6))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from torch_geometric_inertial.nn import DiffusionHead, FourierFeatures, RandomFourierFeatures, flow_log_density
 from torch_geometric_inertial.nn.flow_density import network_and_trace
-from torch_geometric_inertial.nn.pair_field import Pairs
+from torch_geometric_inertial.nn.pair_field import NeighborContext
 
 
 def normal(*shape, seed=0):
@@ -64,12 +64,12 @@ def test_the_density_of_a_place_integrates_to_one(random):
 
 def test_the_trace_is_that_of_the_jacobian():
     model, v, cond = head(0.1, seed=4, pair_channels=8), normal(5, 3).double(), normal(5, 24, seed=1)
-    pairs = Pairs(normal(5, 4, 3, seed=2), normal(5, 4, 8, seed=3), torch.rand(5, 4) > 0.3)
-    force, trace = network_and_trace(model, v, 0.3, cond, pairs)
+    neighbors = NeighborContext(normal(5, 4, 3, seed=2), normal(5, 4, 8, seed=3), torch.rand(5, 4) > 0.3)
+    force, trace = network_and_trace(model, v, 0.3, cond, neighbors)
 
     def function(v):
         x = math.hypot(0.3, 1.4) * v
-        return model.network(v.float(), torch.full((5, 1), math.log(0.3) / 4), cond, x.float(), pairs)
+        return model.network(v.float(), torch.full((5, 1), math.log(0.3) / 4), cond, x.float(), neighbors)
 
     jacobian = torch.autograd.functional.jacobian(function, v)  # [5, 3, 5, 3]
     expected = torch.stack([jacobian[t, :, t].trace() for t in range(5)])

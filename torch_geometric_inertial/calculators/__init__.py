@@ -1,3 +1,3 @@
-from .ase import InertialCalculator
+from .ase import GeoMFormerCalculator
 
-__all__ = ['InertialCalculator']
+__all__ = ['GeoMFormerCalculator']

@@ -1,12 +1,12 @@
-from .atom_predictor import AtomPredictor, Prediction
-from .autoregressor import AtomAutoregressor, LossTerms
+from .atom_predictor import AtomPredictor
+from .atom_transformer import LossTerms
+from .autoregressor import AtomAutoregressor
 from .geomformer import GeoMFormer, GeoMFormerConfig
 from .inertial_ar import InertialAR, InertialARConfig
-from .likelihood import LogProb
+from .log_likelihood import LogProb
 from .painn import PaiNN, PaiNNConfig
 from .quetzal import Quetzal, QuetzalConfig
 from .torchmd_net import TorchMDNet, TorchMDNetConfig
-from .training_domain import TrainingDomain
 
 __all__ = [
     'AtomAutoregressor',
@@ -19,10 +19,8 @@ __all__ = [
     'LossTerms',
     'PaiNN',
     'PaiNNConfig',
-    'Prediction',
     'Quetzal',
     'QuetzalConfig',
     'TorchMDNet',
     'TorchMDNetConfig',
-    'TrainingDomain',
 ]

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from torch_geometric_inertial.models.autoregressor import AtomAutoregressor, Parts
+from torch_geometric_inertial.models.atom_transformer import Parts
+from torch_geometric_inertial.models.autoregressor import AtomAutoregressor
 from torch_geometric_inertial.models.generator_config import GeneratorConfig
 from torch_geometric_inertial.nn.atom_embedding import AtomEmbedding, ReleasedAtomEmbedding
 from torch_geometric_inertial.nn.condition import Condition
@@ -15,8 +16,8 @@ from torch_geometric_inertial.nn.denoising_mlp import MODULATIONS
 from torch_geometric_inertial.nn.diffusion_head import DiffusionHead
 from torch_geometric_inertial.nn.fourier import FourierFeatures
 from torch_geometric_inertial.nn.geo_rope_geometry import GeoRoPEGeometry
+from torch_geometric_inertial.nn.local_frame import LocalFrameBuilder
 from torch_geometric_inertial.nn.nystrom import NystromFeatures, NystromKernel
-from torch_geometric_inertial.nn.placement import Placement
 from torch_geometric_inertial.nn.transformer_block import CausalStack
 
 
@@ -28,37 +29,36 @@ class InertialARConfig(GeneratorConfig):
         order (str): The :class:`~torch_geometric_inertial.transforms.CanonicalOrder` that the model reads and writes.
         type_layers (int): Layers up to the type of the next atom.
         coord_layers (int): Layers from there to the condition of its place.
-        modulation (str): How the condition and the noise level modulate them: see
-            :class:`~torch_geometric_inertial.nn.denoising_mlp.DenoisingMLP`.
-        coordinate_target (str): See :class:`~torch_geometric_inertial.nn.Placement`.
-        num_neighbours (int): Atoms around the parent that the head is told of.
+        modulation (str): How the condition and the noise level modulate the diffusion head, see
+            :class:`~torch_geometric_inertial.nn.denoising_mlp.DenoisingMLP`: :obj:`'additive'` in the presets,
+            :obj:`'each'` in :obj:`paper`, :obj:`'shared'` in the bundled weights.
+        coordinate_target (str): See :class:`~torch_geometric_inertial.nn.LocalFrameBuilder`.
+        num_neighbors (int): Atoms around the parent that the head is told of.
         environment_channels (int): Width of their messages; 0 for none (as without a parent).
         valence_channels (int): Width of the account of valences; 0 for none.
         pair_channels (int): Width of the messages from the atoms around to a coordinate that is being denoised; 0 for
             none (as without a parent).
-        fusion (str): See :class:`~torch_geometric_inertial.nn.GeoRoPEAttention`. :obj:`'heads'` comes with the released
-            token embedding and a second stack that sees no geometry.
+        fusion (str): See :class:`~torch_geometric_inertial.nn.GeoRoPEAttention`. :obj:`'heads'` (:obj:`paper`) comes
+            with the rest of the released arrangement: its token embedding, a second stack that sees no geometry, and a
+            diffusion head with 512 Fourier features per component.
         widths (tuple): Nyström kernel widths, Å.
         num_landmarks (int): Nyström landmarks.
-        released_head (bool): Whether the diffusion head has the Fourier features of the papers, 512 a component.
     """
     type_layers: int = 3
     coord_layers: int = 2
-    modulation: str = 'shared'
+    modulation: str = 'additive'
     coordinate_target: str = 'local'
-    num_neighbours: int = 12
+    num_neighbors: int = 12
     environment_channels: int = 80
     valence_channels: int = 32
     pair_channels: int = 32
     fusion: str = 'score'
     widths: tuple[float, ...] = (1.0, 2.0, 4.0)
     num_landmarks: int = 128
-    released_head: bool = False
 
     def __post_init__(self):
         super().__post_init__()
-        self.as_tuples('widths')
-        self.check(at_least_one=('type_layers', 'coord_layers', 'num_neighbours', 'num_landmarks'),
+        self.check(at_least_one=('type_layers', 'coord_layers', 'num_neighbors', 'num_landmarks'),
                    not_negative=('environment_channels', 'valence_channels', 'pair_channels'))
         if self.modulation not in MODULATIONS:
             raise ValueError(f"'modulation' must be one of {', '.join(MODULATIONS)} (got '{self.modulation}')")
@@ -68,15 +68,15 @@ class InertialARConfig(GeneratorConfig):
 
 PRESETS = {
     'tiny': InertialARConfig(channels=128, heads=4, type_layers=3, coord_layers=1, head_channels=128, head_layers=3,
-                             modulation='additive', environment_channels=64, pair_channels=0),
-    'small': InertialARConfig(modulation='additive'),
+                             environment_channels=64, pair_channels=0),
+    'small': InertialARConfig(),
     'base': InertialARConfig(channels=512, heads=8, type_layers=6, coord_layers=4, head_channels=512, head_layers=6,
-                             modulation='additive', environment_channels=256),
+                             environment_channels=256),
     'paper': InertialARConfig(elements=tuple(range(1, 119)), num_groups=1000, channels=1536, heads=24, type_layers=6,
                               coord_layers=6, head_channels=1536, head_layers=10, modulation='each',
                               coordinate_target='absolute', fusion='heads', widths=(1.5, ), num_landmarks=768,
                               sigma_data=1.4, noise_mean=-1.2, noise_std=1.2, context_noise=0.0, valence_channels=0,
-                              coord_weight=4.0, released_head=True),
+                              coord_weight=4.0),
 }
 InertialARConfig.presets = PRESETS
 
@@ -96,21 +96,21 @@ class InertialAR(AtomAutoregressor):
         c = InertialARConfig.of(config, kwargs)
         released = c.fusion == 'heads'
         num_types, head_size = len(c.elements) + 1, c.channels // c.heads
-        placement = Placement(c.coordinate_target, c.num_neighbours)
-        pair_channels = c.pair_channels if placement.has_parent else 0
+        frame_builder = LocalFrameBuilder(c.coordinate_target, c.num_neighbors)
+        pair_channels = c.pair_channels if frame_builder.has_parent else 0
         if released:
             embedding: nn.Module = ReleasedAtomEmbedding(
                 c.channels, num_types, c.max_atoms, NystromFeatures(c.widths, c.num_landmarks))
             geometry, coord_geometry = (GeoRoPEGeometry(head_size, None, rotary=rotary) for rotary in (True, False))
         else:
-            embedding = AtomEmbedding(c.channels, num_types, c.max_atoms, placement.has_parent)
+            embedding = AtomEmbedding(c.channels, num_types, c.max_atoms, frame_builder.has_parent)
             geometry = coord_geometry = GeoRoPEGeometry(head_size, NystromKernel(c.widths, c.num_landmarks))
         type_head = nn.Sequential(nn.RMSNorm(c.channels, eps=1e-5), nn.Linear(c.channels, c.channels, bias=False),
                                   nn.GELU(), nn.Linear(c.channels, num_types, bias=False))
         nn.init.zeros_(type_head[-1].weight)
         stack = dict(dropout=c.dropout, channels=c.channels, heads=c.heads)
         head: dict[str, Any] = {}
-        if c.released_head:
+        if released:
             head = dict(coord_fourier=FourierFeatures(512, 0.1, 8.0), coord_layers=2,
                         noise_fourier=FourierFeatures(c.head_channels, 0.2, 8.0))
         super().__init__(
@@ -122,13 +122,13 @@ class InertialAR(AtomAutoregressor):
                 type_head=type_head,
                 coord_geometry=coord_geometry,
                 coord_stack=CausalStack(c.coord_layers, geometry=coord_geometry, **stack),
-                placement=placement,
+                frame_builder=frame_builder,
                 head=DiffusionHead(c.head_channels, c.channels, c.head_layers, sigma_data=c.sigma_data,
                                    noise_mean=c.noise_mean, noise_std=c.noise_std,
                                    modulation=c.modulation, pair_channels=pair_channels, **head),
                 skip=True,
                 stop_place=False,
-                environment_channels=c.environment_channels if placement.has_parent else 0,
+                environment_channels=c.environment_channels if frame_builder.has_parent else 0,
                 valence_channels=c.valence_channels,
                 pair_channels=pair_channels,
             ), c)

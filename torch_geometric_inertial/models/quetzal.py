@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from torch_geometric_inertial.models.autoregressor import AtomAutoregressor, Parts
+from torch_geometric_inertial.models.atom_transformer import Parts
+from torch_geometric_inertial.models.autoregressor import AtomAutoregressor
 from torch_geometric_inertial.models.generator_config import GeneratorConfig
 from torch_geometric_inertial.nn.diffusion_head import DiffusionHead
 from torch_geometric_inertial.nn.fourier import RandomFourierFeatures
 from torch_geometric_inertial.nn.fourier_embedding import BeginToken, FourierAtomEmbedding, TypeTable
 from torch_geometric_inertial.nn.geo_rope_geometry import GeoRoPEGeometry
-from torch_geometric_inertial.nn.placement import Placement
+from torch_geometric_inertial.nn.local_frame import LocalFrameBuilder
 from torch_geometric_inertial.nn.transformer_block import CausalStack
 
 ORDERS = ('file', 'heavy_first', 'smiles', 'rank', 'random', 'traverse')
@@ -95,8 +96,8 @@ class Quetzal(AtomAutoregressor):
         super().__init__(
             Parts(embedding=embedding, condition=begin, type_geometry=geometry, type_stack=type_stack,
                   type_head=TypeTable(c.channels, c.elements), coord_geometry=geometry, coord_stack=coord_stack,
-                  placement=Placement('absolute', num_neighbours=0), head=head, skip=False, stop_place=c.stop_place,
-                  environment_channels=0, valence_channels=0, pair_channels=0), c)
+                  frame_builder=LocalFrameBuilder('absolute', num_neighbors=0), head=head, skip=False,
+                  stop_place=c.stop_place, environment_channels=0, valence_channels=0, pair_channels=0), c)
 
     def __repr__(self) -> str:
         total = sum(p.numel() for p in self.parameters())

@@ -8,14 +8,14 @@ from .flow_density import flow_log_density
 from .fourier import FourierFeatures, RandomFourierFeatures
 from .fourier_embedding import FourierAtomEmbedding
 from .geo_rope_attention import GeoRoPEAttention
+from .local_frame import LocalFrameBuilder
 from .nystrom import NystromFeatures
 from .pair_field import PairField
-from .placement import Placement
 from .radial_basis import GaussianBasis
 from .structural_encoding import StructuralEncoding
 from .transformer_block import CausalStack, TransformerBlock
 from .two_stream_block import TwoStreamBlock
-from .valence import ValenceReadout
+from .valence_features import ValenceFeatures
 from .vector_input import VectorInput
 
 __all__ = [
@@ -29,14 +29,14 @@ __all__ = [
     'FourierFeatures',
     'GaussianBasis',
     'GeoRoPEAttention',
+    'LocalFrameBuilder',
     'NystromFeatures',
     'PairField',
-    'Placement',
     'RandomFourierFeatures',
     'StructuralEncoding',
     'TransformerBlock',
     'TwoStreamBlock',
-    'ValenceReadout',
+    'ValenceFeatures',
     'VectorInput',
     'flow_log_density',
 ]

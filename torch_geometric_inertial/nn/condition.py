@@ -29,7 +29,7 @@ class Condition(nn.Module):
         group_names (tuple): Names of the groups, or none. (default: :obj:`()`)
 
     Shapes:
-        - **wanted:** :obj:`groups` [B, G] (1 asked for, 0 not) and :obj:`properties` [B, P] in their own units (NaN
+        - **conditions:** :obj:`groups` [B, G] (1 asked for, 0 not) and :obj:`properties` [B, P] in their own units (NaN
           not asked for, or not known); each may be missing
         - **output:** [B, C]
 
@@ -84,13 +84,13 @@ class Condition(nn.Module):
                 getattr(self, f'property_{buffer}')[i] = value
         return self
 
-    def wanted(self, num_samples: int, groups: Tensor | Sequence[str] | None = None,
-               properties: Mapping[str, float | Tensor] | None = None) -> dict[str, Tensor] | None:
-        r"""A wish in the words of a user as the tensors that :meth:`forward` reads; :obj:`None` if there is none.
+    def as_tensors(self, num_samples: int, groups: Tensor | Sequence[str] | None = None,
+                   properties: Mapping[str, float | Tensor] | None = None) -> dict[str, Tensor] | None:
+        r"""Conditions in the words of a user as the tensors that :meth:`forward` reads; :obj:`None` if there are none.
 
         Args:
             num_samples (int): Number of molecules.
-            groups (Tensor or list, optional): 0/1, [G] for all or [num_samples, G]; or the names of those wanted.
+            groups (Tensor or list, optional): 0/1, [G] for all or [num_samples, G]; or the names of those asked for.
             properties (dict, optional): Value by name, for all or [num_samples] (NaN: not asked for).
 
         Raises:
@@ -99,7 +99,7 @@ class Condition(nn.Module):
         Warns:
             UserWarning: If a value lies outside the range of the training set.
         """
-        wanted = {}
+        conditions = {}
         if groups is not None:
             multi_hot = groups if isinstance(groups, Tensor) else self._named_groups(groups)
             shape = (num_samples, self.num_groups)
@@ -108,10 +108,10 @@ class Condition(nn.Module):
                                  f"(got {tuple(multi_hot.shape)})")
             if not bool(((multi_hot == 0) | (multi_hot == 1)).all()):
                 raise ValueError(f"'groups' must be 0 or 1 (got {multi_hot[(multi_hot != 0) & (multi_hot != 1)][0]})")
-            wanted['groups'] = multi_hot.to(self.null).expand(shape)
+            conditions['groups'] = multi_hot.to(self.null).expand(shape)
         if properties:
-            wanted['properties'] = self._named_values(num_samples, properties)
-        return wanted or None
+            conditions['properties'] = self._named_values(num_samples, properties)
+        return conditions or None
 
     def _named_groups(self, names: Sequence[str]) -> Tensor:
         for name in names:
@@ -140,11 +140,11 @@ class Condition(nn.Module):
             values[:, i] = column
         return values
 
-    def forward(self, wanted: Mapping[str, Tensor] | None, batch_size: int,
+    def forward(self, conditions: Mapping[str, Tensor] | None, batch_size: int,
                 generator: torch.Generator | None = None) -> Tensor:
         null = self.null.expand(batch_size, -1)
-        wanted = {} if wanted is None else wanted
-        groups, values = wanted.get('groups'), wanted.get('properties')
+        conditions = {} if conditions is None else conditions
+        groups, values = conditions.get('groups'), conditions.get('properties')
         for name, x, num in (('groups', groups, self.num_groups), ('properties', values, len(self.property_names))):
             if x is not None and x.shape != (batch_size, num):
                 raise ValueError(f"'{name}' must be [{batch_size}, {num}] (got {tuple(x.shape)})")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_geometric_inertial.nn.fourier import FourierFeatures
-from torch_geometric_inertial.nn.pair_field import PairField, Pairs
+from torch_geometric_inertial.nn.pair_field import NeighborContext, PairField
 
 MODULATIONS = ('each', 'shared', 'additive')
 
@@ -102,14 +102,15 @@ class DenoisingMLP(nn.Module):
         if self.field is not None:
             self.field.reset_parameters()
 
-    def forward(self, u: Tensor, noise_level: Tensor, cond: Tensor, x: Tensor, pairs: Pairs | None) -> Tensor:
+    def forward(self, u: Tensor, noise_level: Tensor, cond: Tensor, x: Tensor,
+                neighbors: NeighborContext | None) -> Tensor:
         with torch.autocast(u.device.type, enabled=False):  # a coordinate needs more than 8 bits
             e = self.coord_linear(u.float()) + self.coord_mlp[0](self.coord_fourier(u))
         for layer in self.coord_mlp[1:]:
             e = layer(e)
         force = None
-        if self.field is not None and pairs is not None:
-            message, force = self.field(x, noise_level, pairs)
+        if self.field is not None and neighbors is not None:
+            message, force = self.field(x, noise_level, neighbors)
             e = e + message
         modulations = self.modulate(cond, self.noise_mlp(self.noise_fourier(noise_level)))
         e = e.to(cond.dtype)  # the output may be coarse: the preconditioning multiplies it by c_out < sigma

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_geometric_inertial.nn.denoising_mlp import DenoisingMLP
-from torch_geometric_inertial.nn.pair_field import PairFieldSteps, Pairs
+from torch_geometric_inertial.nn.pair_field import NeighborContext, PairFieldSteps
 
 ROWS = 256  #: Rows of a product that uses the machine well: that many (step, atom) pairs are modulated at a time.
 
@@ -23,14 +23,14 @@ class DenoisingSteps:
         network (DenoisingMLP): See there.
         noise_level (Tensor): :math:`\ln \sigma / 4` of the steps [S, 1].
         cond (Tensor): Conditions [T, W].
-        pairs (Pairs, optional): The atoms around.
+        neighbors (NeighborContext, optional): The atoms around.
     """
-    def __init__(self, network: DenoisingMLP, noise_level: Tensor, cond: Tensor, pairs: Pairs | None):
+    def __init__(self, network: DenoisingMLP, noise_level: Tensor, cond: Tensor, neighbors: NeighborContext | None):
         self.network, self.cond = network, cond
         self.noise = network.noise_mlp(network.noise_fourier(noise_level))  # [S, W] or [S, 5W]
         self.field = None
-        if network.field is not None and pairs is not None:
-            self.field = PairFieldSteps(network.field, noise_level, pairs)
+        if network.field is not None and neighbors is not None:
+            self.field = PairFieldSteps(network.field, noise_level, neighbors)
         first = network.coord_mlp[0]
         self.coord_bias = network.coord_linear.bias + first.bias
         self.coord_weight = network.coord_linear.weight.mT.contiguous(), first.weight.mT

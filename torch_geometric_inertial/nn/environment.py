@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_geometric_inertial.nn.fourier import FourierFeatures
-from torch_geometric_inertial.nn.placement import Neighbourhood
+from torch_geometric_inertial.nn.local_frame import LocalFrame
 
 
 class EnvironmentReadout(nn.Module):
@@ -37,14 +37,14 @@ class EnvironmentReadout(nn.Module):
         return torch.cat([offset, self.fourier(offset)], dim=-1)
 
     def forward(self, query: Tensor, memory: Tensor, types: Tensor, row: Tensor,
-                around: Neighbourhood) -> Tensor:
+                around: LocalFrame) -> Tensor:
         r"""
         Args:
             query (Tensor): Vectors [T, C] of the tokens that place an atom.
             memory (Tensor): Vectors [B, N, C] of the placed atoms.
             types (Tensor): Their types [B, N].
             row (Tensor): The molecule of each query [T].
-            around (Neighbourhood): The neighbours of the parents, of [T] queries.
+            around (LocalFrame): The neighbours of the parents, of [T] queries.
         """
         offset = around.offset.float()
         atom = self.neighbour(memory)

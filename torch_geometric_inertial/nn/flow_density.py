@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from torch_geometric_inertial.nn.diffusion_head import DiffusionHead
-from torch_geometric_inertial.nn.pair_field import Pairs
+from torch_geometric_inertial.nn.pair_field import NeighborContext
 
 
 @torch.no_grad()
 def flow_log_density(head: DiffusionHead, y: Tensor, cond: Tensor, num_steps: int = 16, *,
-                     pairs: Pairs | None = None, sigma_min: float = 2e-3, sigma_max: float = 40.0,
+                     neighbors: NeighborContext | None = None, sigma_min: float = 2e-3, sigma_max: float = 40.0,
                      chunk_size: int = 1024) -> Tensor:
     r"""Log-density, in nats for lengths in Å, of what :meth:`DiffusionHead.sample` draws.
 
@@ -36,7 +36,7 @@ def flow_log_density(head: DiffusionHead, y: Tensor, cond: Tensor, num_steps: in
         y (Tensor): Coordinates [T, 3] in Å.
         cond (Tensor): Conditions [T, C].
         num_steps (int): Steps of four evaluations of the network and its Jacobian. (default: :obj:`16`)
-        pairs (Pairs, optional): The atoms around, for a network that looks at them.
+        neighbors (NeighborContext, optional): The atoms around, for a network that looks at them.
         sigma_min (float): The noise (Å) that the density includes. (default: :obj:`2e-3`)
         sigma_max (float): Where the prior stands, Å. (default: :obj:`40.0`)
         chunk_size (int): Tokens at a time; memory is proportional to it. (default: :obj:`1024`)
@@ -54,14 +54,14 @@ def flow_log_density(head: DiffusionHead, y: Tensor, cond: Tensor, num_steps: in
     with torch.autocast(y.device.type, enabled=False):  # a density is no place for 8 bits
         for start in range(0, y.size(0), chunk_size):
             part = slice(start, start + chunk_size)
-            near = None if pairs is None else Pairs(*(x[part] for x in pairs)).float()
+            near = None if neighbors is None else NeighborContext(*(x[part] for x in neighbors)).float()
             out.append(_integrate(head, y[part], head.cond_linear(cond[part].float()), near, num_steps, sigma_min,
                                   sigma_max))
     return torch.cat(out) if out else y.new_zeros(0, dtype=torch.float64)
 
 
-def _integrate(head: DiffusionHead, y: Tensor, cond: Tensor, pairs: Pairs | None, num_steps: int, sigma_min: float,
-               sigma_max: float) -> Tensor:
+def _integrate(head: DiffusionHead, y: Tensor, cond: Tensor, neighbors: NeighborContext | None, num_steps: int,
+               sigma_min: float, sigma_max: float) -> Tensor:
     s, span = head.sigma_data, math.log(sigma_max / sigma_min)
     h = span / num_steps
 
@@ -69,7 +69,7 @@ def _integrate(head: DiffusionHead, y: Tensor, cond: Tensor, pairs: Pairs | None
         r"""Derivatives by ln σ [T, 4] of the path and of the integral of the trace."""
         sigma = math.exp(log_sigma)
         angle = s * sigma / (s**2 + sigma**2)  # dθ / d ln σ
-        force, trace = network_and_trace(head, state[:, :3], sigma, cond, pairs)
+        force, trace = network_and_trace(head, state[:, :3], sigma, cond, neighbors)
         return angle * torch.cat([-force, trace.unsqueeze(1)], dim=1)
 
     start = y.double() / math.hypot(sigma_min, s)
@@ -87,12 +87,12 @@ def _integrate(head: DiffusionHead, y: Tensor, cond: Tensor, pairs: Pairs | None
 
 
 def network_and_trace(head: DiffusionHead, v: Tensor, sigma: float, cond: Tensor,
-                      pairs: Pairs | None) -> tuple[Tensor, Tensor]:
+                      neighbors: NeighborContext | None) -> tuple[Tensor, Tensor]:
     r""":math:`F(v)` [T, 3] and :math:`\mathrm{tr}\, \partial F / \partial v` [T] at one noise level, in float64."""
     with torch.enable_grad():
         v = v.detach().requires_grad_()
         level = torch.full_like(cond[:, :1], math.log(sigma) / 4)
         x = math.hypot(sigma, head.sigma_data) * v
-        force = head.network(v.to(cond.dtype), level, cond, x.to(cond.dtype), pairs)
+        force = head.network(v.to(cond.dtype), level, cond, x.to(cond.dtype), neighbors)
         diagonal = [torch.autograd.grad(force[:, k].sum(), v, retain_graph=k < 2)[0][:, k] for k in range(3)]
     return force.detach().double(), torch.stack(diagonal).sum(dim=0)

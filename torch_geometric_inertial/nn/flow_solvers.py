@@ -39,39 +39,17 @@ def dpmpp(denoise: Denoiser, x: Tensor, sigmas: list[float]) -> Tensor:
     return denoise(len(sigmas) - 1, x)
 
 
-def adams(denoise: Denoiser, x: Tensor, sigmas: list[float], order: int = 3, correct: bool = True) -> Tensor:
-    r"""An exponential Adams method: one evaluation a step.
+SOLVERS: dict[str, Callable[[Denoiser, Tensor, list[float]], Tensor]] = dict(dpmpp=dpmpp, heun=heun)
 
-    With :math:`\lambda = -\ln \sigma` the flow is :math:`x_t = e^{-h} x_s + \int_{-h}^0 e^\tau D\, d\tau`; :math:`D`
-    is replaced by the polynomial through its last :obj:`order` values, and, once the value at the end is known, the
-    step is taken again with it (predictor and corrector; Zhao et al. 2023).
+
+def check_steps(solver: str, num_steps: int) -> None:
+    r"""Refuses what cannot be solved.
+
+    Raises:
+        ValueError: If there is no such solver, or too few evaluations for it.
     """
-    values: list[Tensor] = []
-    start, times = x, [-math.log(sigma) for sigma in sigmas]
-    for i in range(len(sigmas)):
-        values.append(denoise(i, x))
-        if i == len(sigmas) - 1:
-            return values[-1]
-        if correct and i > 0:
-            x = _step(start, times, values[-order - 1:], i - 1, i, i)
-        start = x
-        values = values[-order - 1:]
-        x = _step(start, times, values[-order:], i, i + 1, i)
-    return x
-
-
-def _step(x: Tensor, times: list[float], values: list[Tensor], start: int, end: int, last: int) -> Tensor:
-    h = times[end] - times[start]
-    nodes = [t - times[end] for t in times[last + 1 - len(values):last + 1]]
-    moments = [1 - math.exp(-h)]
-    for k in range(1, len(nodes)):
-        moments.append(-math.exp(-h) * (-h)**k - k * moments[-1])
-    powers = torch.tensor([[t**k for t in nodes] for k in range(len(nodes))], dtype=torch.float64)
-    weights = torch.linalg.solve(powers, torch.tensor(moments, dtype=torch.float64)).tolist()
-    out = math.exp(-h) * x
-    for weight, value in zip(weights, values, strict=True):
-        out.add_(value, alpha=weight)
-    return out
-
-
-SOLVERS: dict[str, Callable[[Denoiser, Tensor, list[float]], Tensor]] = dict(dpmpp=dpmpp, heun=heun, adams=adams)
+    if solver not in SOLVERS:
+        raise ValueError(f"'solver' must be one of {', '.join(SOLVERS)} (got '{solver}')")
+    least = 3 if solver == 'heun' else 2
+    if num_steps < least:
+        raise ValueError(f"'num_steps' must be at least {least} for '{solver}' (got {num_steps})")

@@ -81,9 +81,9 @@ class BeginToken(Condition):
         super().reset_parameters()
         nn.init.zeros_(self.null)
 
-    def forward(self, wanted: Mapping[str, Tensor] | None, batch_size: int,
+    def forward(self, conditions: Mapping[str, Tensor] | None, batch_size: int,
                 generator: torch.Generator | None = None) -> Tensor:
-        return self._embedding[0].begin() + super().forward(wanted, batch_size, generator)
+        return self._embedding[0].begin() + super().forward(conditions, batch_size, generator)
 
 
 class TypeTable(nn.Module):

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from torch_geometric_inertial.nn.fourier import FourierFeatures
-from torch_geometric_inertial.nn.placement import Neighbourhood
+from torch_geometric_inertial.nn.local_frame import LocalFrame
 
 SPACING = 0.15  #: Of the centres of the radial basis, and their width, Å.
 
 
-class Pairs(NamedTuple):
+class NeighborContext(NamedTuple):
     r"""The atoms around each place, the parent first.
 
     Attributes:
@@ -24,12 +24,12 @@ class Pairs(NamedTuple):
     key: Tensor
     valid: Tensor
 
-    def float(self) -> Pairs:
-        return Pairs(self.offset.float(), self.key.float(), self.valid)
+    def float(self) -> NeighborContext:
+        return NeighborContext(self.offset.float(), self.key.float(), self.valid)
 
-    def append(self, other: Pairs) -> Pairs:
+    def append(self, other: NeighborContext) -> NeighborContext:
         r"""These places, and behind them the others."""
-        return Pairs(*(torch.cat(both) for both in zip(self, other, strict=True)))
+        return NeighborContext(*(torch.cat(both) for both in zip(self, other, strict=True)))
 
 
 class PairKeys(nn.Module):
@@ -48,14 +48,14 @@ class PairKeys(nn.Module):
         self.parent = nn.Parameter(torch.zeros(pair_channels))
 
     def forward(self, query: Tensor, memory: Tensor, types: Tensor, row: Tensor, parent: Tensor, count: Tensor,
-                around: Neighbourhood) -> Pairs:
+                around: LocalFrame) -> NeighborContext:
         r"""Queries [T, C] in molecules :obj:`row` [T] with parents [T]; placed atoms :obj:`memory` [B, N, C]."""
         atom = self.atom(memory)
         atom = atom + self.type_embedding(types).to(atom.dtype)
         key = torch.cat([(atom[row, parent] + self.parent.to(atom.dtype)).unsqueeze(1),
                          atom[row.unsqueeze(-1), around.slots]], dim=1) + self.query(query).unsqueeze(1)
         offset = torch.cat([torch.zeros_like(around.offset[:, :1]), around.offset], dim=1)
-        return Pairs(offset.float(), key, torch.cat([(count > 0).unsqueeze(-1), around.valid], dim=1))
+        return NeighborContext(offset.float(), key, torch.cat([(count > 0).unsqueeze(-1), around.valid], dim=1))
 
 
 class PairField(nn.Module):
@@ -90,14 +90,14 @@ class PairField(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.force.weight)
 
-    def forward(self, x: Tensor, noise_level: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, noise_level: Tensor, neighbors: NeighborContext) -> tuple[Tensor, Tensor]:
         r"""Noisy coordinates [..., T, 3] (Å) and :math:`\ln \sigma / 4` [..., T, 1] to [..., T, W] and [..., T, 3]."""
-        line = x.unsqueeze(-2) - pairs.offset  # [..., T, K, 3]
+        line = x.unsqueeze(-2) - neighbors.offset  # [..., T, K, 3]
         length = (line.square().sum(-1, keepdim=True) + 1e-6).sqrt()
         line = line / length
         message = self.distance(torch.exp(-((length - self.centres) / SPACING).square() / 2)) + self.direction(line)
-        message = message + pairs.key + self.noise(self.noise_fourier(noise_level)).unsqueeze(-2)
-        message = nn.functional.silu(message) * pairs.valid.unsqueeze(-1)
+        message = message + neighbors.key + self.noise(self.noise_fourier(noise_level)).unsqueeze(-2)
+        message = nn.functional.silu(message) * neighbors.valid.unsqueeze(-1)
         return self.out(message.sum(dim=-2)), (self.force(message).float() * line).sum(dim=-2)
 
 
@@ -108,11 +108,11 @@ class PairFieldSteps:
     Args:
         field (PairField): See there.
         noise_level (Tensor): :math:`\ln \sigma / 4` of the steps [S, 1].
-        pairs (Pairs): The atoms around.
+        neighbors (NeighborContext): The atoms around.
     """
-    def __init__(self, field: PairField, noise_level: Tensor, pairs: Pairs):
+    def __init__(self, field: PairField, noise_level: Tensor, neighbors: NeighborContext):
         self.field = field
-        self.offset, self.key, self.valid = (t[:, pairs.valid.any(dim=0)] for t in pairs)
+        self.offset, self.key, self.valid = (t[:, neighbors.valid.any(dim=0)] for t in neighbors)
         self.key = self.key + field.distance.bias
         self.noise = field.noise(field.noise_fourier(noise_level))  # [S, P]
         self.weight = torch.cat([field.distance.weight, field.direction.weight], dim=1).mT.contiguous()

@@ -2,12 +2,14 @@ r"""A pre-norm transformer block around :class:`GeoRoPEAttention`, and a stack o
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from torch_geometric_inertial.nn.geo_rope_attention import GeoRoPEAttention
-from torch_geometric_inertial.nn.geo_rope_geometry import TokenGeometry
-from torch_geometric_inertial.nn.kv_cache import KeyValueCache
+from torch_geometric_inertial.nn.geo_rope_geometry import PackedGeometry, TokenGeometry
+from torch_geometric_inertial.nn.kv_cache import GeometryCache, KeyValueCache
 from torch_geometric_inertial.nn.norm import make_norm
 
 
@@ -76,8 +78,34 @@ class TransformerBlock(nn.Module):
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
 
 
+@dataclass
+class StackCache:
+    r"""What a stack has seen: the geometry that its layers share, and the keys and values of each layer."""
+    geometry: GeometryCache
+    layers: list[KeyValueCache]
+
+    def _parts(self) -> Iterator[GeometryCache | KeyValueCache]:
+        yield self.geometry
+        yield from self.layers
+
+    def put(self, rows: Tensor, other: StackCache, source: Tensor) -> None:
+        r"""Replaces rows by the rows :obj:`source` of a cache of at most this capacity."""
+        for part, new in zip(self._parts(), other._parts(), strict=True):
+            part.put(rows, new, source)  # type: ignore[arg-type]
+
+    def extend(self, capacity: int) -> None:
+        r"""Makes room for more tokens per row."""
+        for part in self._parts():
+            part.extend(capacity)
+
+    def clear(self, rows: Tensor) -> None:
+        r"""Empties rows."""
+        for part in self._parts():
+            part.clear(rows)
+
+
 class CausalStack(nn.Module):
-    r"""Blocks that share one geometry; the cache of a stack is a list, one entry a block.
+    r"""Blocks that share one geometry.
 
     Args:
         num_layers (int): Number of blocks.
@@ -93,18 +121,20 @@ class CausalStack(nn.Module):
             TransformerBlock(GeoRoPEAttention(dropout=dropout, norm=norm, **kwargs), dropout, norm, feed_forward)
             for _ in range(num_layers))
 
-    def new_cache(self, batch_size: int, capacity: int, like: Tensor, geometry) -> list[KeyValueCache]:
-        return [block.attention.new_cache(batch_size, capacity, like, geometry) for block in self.blocks]
+    def new_cache(self, batch_size: int, capacity: int, like: Tensor, geometry: GeometryCache) -> StackCache:
+        r"""An empty cache for :obj:`batch_size` sequences of at most :obj:`capacity` tokens, of the device and type of
+        :obj:`like`; :obj:`geometry` is the cache of the geometry that the blocks share."""
+        return StackCache(geometry, [block.attention.new_cache(batch_size, capacity, like, geometry)
+                                     for block in self.blocks])
 
-    def forward(self, x: Tensor, pos: Tensor, ptr: Tensor, geometry: TokenGeometry,
-                cache: list[KeyValueCache] | None = None) -> Tensor:
-        for block, block_cache in zip(self.blocks, cache or [None] * len(self.blocks), strict=True):
-            x = block(x, pos, ptr, block_cache, geometry)
+    def forward(self, x: Tensor, pos: Tensor, ptr: Tensor, geometry: TokenGeometry | PackedGeometry,
+                cache: StackCache | None = None) -> Tensor:
+        layers = [None] * len(self.blocks) if cache is None else cache.layers
+        for block, layer_cache in zip(self.blocks, layers, strict=True):
+            x = block(x, pos, ptr, layer_cache, geometry)
         return x
 
     def reset_parameters(self) -> None:
         for module in self.modules():
             if module is not self and isinstance(module, GeoRoPEAttention | SwiGLU | GELUMLP):
                 module.reset_parameters()
-
-

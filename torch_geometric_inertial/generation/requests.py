@@ -1,0 +1,66 @@
+r"""What a user asks for: one molecule, and how it is drawn."""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from torch_geometric_inertial.generation.scaffold import Scaffold
+from torch_geometric_inertial.nn.diffusion_head import NUM_STEPS
+from torch_geometric_inertial.nn.flow_solvers import check_steps
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    r"""One molecule that is asked for.
+
+    Args:
+        index (int): Its number; with the seed it settles all random numbers.
+        max_atoms (int): Where it is cut short.
+        conditions (dict, optional): Its conditions, by name, without a batch dimension.
+        scaffold (Scaffold, optional): Atoms that it must contain.
+        allowed (Tensor, optional): Which types may be drawn [V]; all if :obj:`None`.
+    """
+    index: int
+    max_atoms: int
+    conditions: dict[str, Tensor] | None = None
+    scaffold: Scaffold | None = None
+    allowed: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    r"""How types, parents and places are drawn.
+
+    Args:
+        temperature (float): Of the types and parents; 0 takes the most likely. (default: :obj:`1.0`)
+        top_p (float): Types are drawn from the smallest set of at least this probability. (default: :obj:`1.0`)
+        num_steps (int): Evaluations of the diffusion head per atom. (default: :obj:`12`)
+        solver (str): Of :data:`~torch_geometric_inertial.nn.flow_solvers.SOLVERS`. (default: :obj:`'dpmpp'`)
+        guidance_scale (float): :math:`w` in :math:`\emptyset + w (c - \emptyset)`, for the logits of types and
+            parents and for the denoised place: 0 is unconditional, 1 conditional, more is further that way.
+            (default: :obj:`1.0`)
+
+    Raises:
+        ValueError: On values out of range.
+    """
+    temperature: float = 1.0
+    top_p: float = 1.0
+    num_steps: int = NUM_STEPS
+    solver: str = 'dpmpp'
+    guidance_scale: float = 1.0
+
+    def __post_init__(self):
+        if not self.temperature >= 0:
+            raise ValueError(f"'temperature' must not be negative (got {self.temperature})")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"'top_p' must be in (0, 1] (got {self.top_p})")
+        if not math.isfinite(self.guidance_scale):
+            raise ValueError(f"'guidance_scale' must be finite (got {self.guidance_scale})")
+        check_steps(self.solver, self.num_steps)
+
+    @property
+    def branches(self) -> int:
+        r"""Passes per molecule: 2 where conditional and unconditional ones are mixed."""
+        return 1 if self.guidance_scale in (0, 1) else 2
