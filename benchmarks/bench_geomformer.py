@@ -160,7 +160,7 @@ def compare(name: str, count: int, rounds: int, memory: bool) -> None:
 
 def local_model() -> GeoMFormer:
     torch.manual_seed(0)
-    return GeoMFormer(GeoMFormerConfig.preset('rmd17', elements=ELEMENTS, cutoff=CUTOFF, equivariant_init='neighbours',
+    return GeoMFormer(GeoMFormerConfig.preset('rmd17', elements=ELEMENTS, cutoff=CUTOFF, equivariant_init='neighbors',
                                               vector_head='conservative'))
 
 

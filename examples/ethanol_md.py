@@ -19,7 +19,7 @@ from ase.md.velocitydistribution import Stationary, ZeroRotation
 from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
 
-from torch_geometric_inertial.calculators import GeoMFormerCalculator
+from torch_geometric_inertial.calculators import InertialCalculator
 
 COLUMNS = ('time_fs', 'potential_eV', 'kinetic_eV', 'forces_std_eV_per_A')
 
@@ -39,9 +39,9 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def calculator(weights: list[str], dtype: str) -> GeoMFormerCalculator:
+def calculator(weights: list[str], dtype: str) -> InertialCalculator:
     try:
-        return GeoMFormerCalculator.from_pretrained(*weights, dtype=getattr(torch, dtype))
+        return InertialCalculator.from_pretrained(*weights, dtype=getattr(torch, dtype))
     except ValueError as error:
         raise SystemExit(
             f'{error}\nTo train a model: python examples/rmd17_forces.py --name ethanol --out outputs/rmd17\n'
@@ -68,7 +68,7 @@ def move(atoms: Atoms, args: argparse.Namespace) -> np.ndarray:
     dynamics, rows = VelocityVerlet(atoms, timestep=args.timestep * units.fs), []
 
     def observe() -> None:
-        potential, spread = atoms.get_potential_energy(), atoms.calc.results.get('forces_std', np.zeros(1))
+        potential, spread = atoms.get_potential_energy(), atoms.calc.standard_deviations.get('forces', np.zeros(1))
         rows.append((dynamics.nsteps * args.timestep, potential, atoms.get_kinetic_energy(), spread.max()))
     dynamics.attach(observe)
     with Trajectory(args.out / 'trajectory.traj', 'w', atoms) as trajectory:

@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch_geometric.data import Data
 
 from torch_geometric_inertial import GeoMFormer, GeoMFormerConfig
@@ -51,16 +51,6 @@ def load(root: Path, split: str) -> PackedTargets:
     return PackedTargets.from_dataset(dataset, ['z', 'pos', 'vel', 'y'], ['encounter'])
 
 
-@torch.no_grad()
-def predict(model: nn.Module, data: PackedTargets, batch_size: int = 500) -> Tensor:
-    """Positions one time unit later [T, 3]."""
-    device, parts = next(model.parameters()).device, []
-    for index in torch.arange(len(data)).split(batch_size):
-        batch = data.batch(index).to(device)
-        parts.append(model(batch.z, batch.pos, batch.batch, vel=batch.vel, validate=False)[1].cpu())
-    return torch.cat(parts)
-
-
 def errors(predicted: Tensor, data: PackedTargets) -> dict[str, float]:
     """Mean squared errors of a coordinate, and their standard error, in trajectories with and without an encounter."""
     each = (predicted - data.atom_columns['y']).double().square().view(len(data), -1).mean(1)
@@ -85,8 +75,8 @@ def train_model(train: PackedTargets, val: PackedTargets, args: argparse.Namespa
     if args.start is not None:
         model.load_state_dict(GeoMFormer.from_pretrained(args.start).state_dict())
     print(f'{model} learns from {len(train):,} trajectories for {args.max_minutes:g} minutes')
-    keep = KeepBest(args.out / 'model', lambda loss: {f'val_{k}': v for k, v in errors(predict(loss.model, val),
-                                                                                       val).items()}, 'val_mse',
+    keep = KeepBest(args.out / 'model', lambda loss: {f'val_{k}': v for k, v in errors(
+        loss.model.predict(val, 500).vectors, val).items()}, 'val_mse',
                     training=dict(preset=args.preset, seed=args.seed, lr=args.lr, batch_size=args.batch_size,
                                   trajectories=len(train)))
     config = FitConfig(num_steps=args.num_steps, max_minutes=args.max_minutes, lr=args.lr,
@@ -100,7 +90,8 @@ def main() -> None:
     args = parse_arguments()
     train, val, test = (load(args.root, split) for split in ('train', 'val', 'test'))
     model = train_model(train, val, args) if args.weights is None else GeoMFormer.from_pretrained(args.weights)
-    rows = {'straight on': errors(linear_baseline(train, test), test), 'GeoMFormer': errors(predict(model, test), test)}
+    rows = {'straight on': errors(linear_baseline(train, test), test),
+            'GeoMFormer': errors(model.predict(test, 500).vectors, test)}
     encounters = test.molecule_columns['encounter'].sum()
     print(f'test MSE of {len(test):,} trajectories, {int(encounters):,} of them with a close encounter')
     print(f'{"":12} {"all":>9} {"± s.e.":>9} {"clean":>9} {"encounter":>10} {"median":>10}')

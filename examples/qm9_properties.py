@@ -15,13 +15,13 @@ import argparse
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch_geometric.datasets import QM9
 
 from torch_geometric_inertial import GeoMFormer, PaiNN, TorchMDNet
 from torch_geometric_inertial.datasets import EXTENSIVE, QM9_TARGETS, QM9Sample, gdb_ids, qm9_split, qm9_target
 from torch_geometric_inertial.metrics import halves, size_only_mae
-from torch_geometric_inertial.models.atom_predictor import AtomPredictor
+from torch_geometric_inertial.models import AtomPredictor, TrainingDomain
 from torch_geometric_inertial.ops.segment import segment_sum
 from torch_geometric_inertial.training import FitConfig, KeepBest, PackedTargets, PropertyLoss, fit
 
@@ -85,16 +85,6 @@ def new_model(train: PackedTargets, args: argparse.Namespace) -> AtomPredictor:
     return model
 
 
-@torch.no_grad()
-def predict(model: nn.Module, data: PackedTargets, batch_size: int = 100) -> Tensor:
-    """Values [M] in the unit of the target."""
-    device, values = next(model.parameters()).device, []
-    for index in torch.arange(len(data)).split(batch_size):
-        batch = data.batch(index).to(device)
-        values.append(model(batch.z, batch.pos, batch.batch, validate=False)[0].cpu())
-    return torch.cat(values)
-
-
 def mae(predicted: Tensor, data: PackedTargets) -> float:
     return float((predicted - data.molecule_columns['y']).abs().mean())
 
@@ -121,8 +111,9 @@ def train_model(parts: dict[str, PackedTargets], args: argparse.Namespace) -> At
     model = new_model(train, args)
     loss = PropertyLoss(model, train)
     print(f'{model} learns {args.target} from {len(train):,} molecules for {args.max_minutes:g} minutes')
-    keep = KeepBest(args.out / 'model', lambda loss: dict(val_mae=mae(predict(loss.model, valid), valid)), 'val_mae',
-                    target=args.target, unit=QM9_TARGETS[args.target],
+    keep = KeepBest(args.out / 'model', lambda loss: dict(val_mae=mae(loss.model.predict(valid).scalars, valid)),
+                    'val_mae', target=args.target, unit=QM9_TARGETS[args.target],
+                    training_domain=TrainingDomain.of_molecules(train.atom_columns['z'], train.ptr).to_dict(),
                     training=dict(data='QM9Sample' if args.root is None else 'QM9 without fluorine, EDM split',
                                   half=args.half, molecules=len(train), minutes=args.max_minutes, seed=args.seed,
                                   lr=args.lr, batch_size=args.batch_size))
@@ -141,7 +132,7 @@ def main() -> None:
     if unit == 'eV':
         unit, factor = 'meV', 1000.0
     errors = baselines(parts['train'], parts['test'])
-    errors[type(model).__name__] = mae(predict(model, parts['test']), parts['test'])
+    errors[type(model).__name__] = mae(model.predict(parts['test']).scalars, parts['test'])
     print(f"mean absolute error of {args.target} on {len(parts['test']):,} test molecules ({unit})")
     for name, error in errors.items():
         print(f'{name:18} {factor * error:10.4g}')

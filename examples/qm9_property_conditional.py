@@ -20,7 +20,7 @@ from torch_geometric.data import Data
 from torch_geometric.datasets import QM9
 
 from torch_geometric_inertial.datasets import QM9Sample, gdb_ids, qm9_split, qm9_target
-from torch_geometric_inertial.metrics import Judge, PropertyError, Report, evaluate, halves, property_error
+from torch_geometric_inertial.metrics import PropertyError, PropertyRegressor, Report, evaluate, halves, property_error
 from torch_geometric_inertial.models import AtomAutoregressor
 from torch_geometric_inertial.ops.segment import segment_sum
 
@@ -91,7 +91,7 @@ def plot(wanted: Tensor, judged: dict[float, Tensor], what: str, path: Path) -> 
 
 def main() -> None:
     args = parse_arguments()
-    judge, model = Judge.from_pretrained(args.judge), AtomAutoregressor.from_pretrained(args.weights)
+    judge, model = PropertyRegressor.from_pretrained(args.judge), AtomAutoregressor.from_pretrained(args.weights)
     if judge.target not in model.condition.property_names:
         raise ValueError(f"'{args.weights}' does not know the property '{judge.target}' of the judge (it knows "
                          f"{', '.join(model.condition.property_names) or 'none'})")

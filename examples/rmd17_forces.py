@@ -11,11 +11,10 @@ import argparse
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from torch_geometric_inertial import GeoMFormer, GeoMFormerConfig, PaiNN, TorchMDNet
 from torch_geometric_inertial.datasets import RevisedMD17
-from torch_geometric_inertial.models.atom_predictor import AtomPredictor
+from torch_geometric_inertial.models import AtomPredictor, TrainingDomain
 from torch_geometric_inertial.training import EnergyForceLoss, FitConfig, KeepBest, PackedTargets, fit
 
 MEV = 43.364  #: In a kcal/mol.
@@ -60,16 +59,11 @@ def new_model(elements: tuple[int, ...], args: argparse.Namespace) -> AtomPredic
     return (PaiNN if args.model == 'painn' else TorchMDNet)(**fields)
 
 
-@torch.no_grad()
-def errors(model: nn.Module, data: PackedTargets, batch_size: int = 100) -> dict[str, float]:
+def errors(model: AtomPredictor, data: PackedTargets) -> dict[str, float]:
     """Mean absolute errors of energies (kcal/mol) and of the components of forces (kcal/mol/Å)."""
-    device, energies, forces = next(model.parameters()).device, [], []
-    for index in torch.arange(len(data)).split(batch_size):
-        batch = data.batch(index).to(device)
-        energy, force = model(batch.z, batch.pos, batch.batch, validate=False)
-        energies.append((energy - batch.energy).abs().cpu())
-        forces.append((force - batch.force).abs().cpu())
-    return dict(energy_mae=float(torch.cat(energies).mean()), force_mae=float(torch.cat(forces).mean()))
+    energy, force, _ = model.predict(data)
+    return dict(energy_mae=float((energy - data.molecule_columns['energy']).abs().mean()),
+                force_mae=float((force - data.atom_columns['force']).abs().mean()))
 
 
 def constant_errors(train: PackedTargets, test: PackedTargets) -> dict[str, float]:
@@ -82,9 +76,10 @@ def train_model(train: PackedTargets, val: PackedTargets, args: argparse.Namespa
     """The model that did best on the validation frames."""
     model = new_model(tuple(train.atom_columns['z'].unique().tolist()), args)
     loss = EnergyForceLoss(model, train, args.energy_weight, 1 - args.energy_weight)
+    domain = TrainingDomain.of_molecules(train.atom_columns['z'], train.ptr).to_dict()
     print(f'{model} learns from {len(train)} frames of {args.name} for {args.max_minutes:g} minutes')
     keep = KeepBest(args.out / 'model', lambda loss: {f'val_{k}': v for k, v in errors(loss.model, val).items()},
-                    'val_force_mae', energy_unit='kcal/mol',
+                    'val_force_mae', energy_unit='kcal/mol', training_domain=domain,
                     training=dict(data=f'rMD17 {args.name}, split {args.split}', minutes=args.max_minutes,
                                   seed=args.seed, lr=args.lr, batch_size=args.batch_size, frames=len(train)))
     config = FitConfig(num_steps=args.num_steps, max_minutes=args.max_minutes, batch_size=args.batch_size, lr=args.lr,

@@ -1,5 +1,4 @@
 """The weights that come with the package."""
-import shutil
 from pathlib import Path
 
 import pytest
@@ -8,9 +7,9 @@ from torch_geometric.data import Data
 from torch_geometric.transforms import Compose
 
 import torch_geometric_inertial
-from torch_geometric_inertial import CanonicalOrder, GeoMFormer, InertialAR, InertialFrame
-from torch_geometric_inertial.datasets import NBody, QM9Sample, RevisedMD17, n_body
-from torch_geometric_inertial.metrics import Judge, hit_rate, hydrogen_report, stability
+from torch_geometric_inertial import CanonicalOrder, InertialAR, InertialFrame
+from torch_geometric_inertial.datasets import QM9Sample
+from torch_geometric_inertial.metrics import hit_rate, hydrogen_report, stability
 from torch_geometric_inertial.training import PackedMolecules
 
 WEIGHTS = Path(torch_geometric_inertial.__file__).parent / 'weights'
@@ -73,32 +72,3 @@ def test_asked_for_values_move_the_molecules():
     multiple_bonds = [sum(float((torch.pdist(data.pos[data.z > 1]) < 1.30).sum()) for data in molecules)
                       for molecules in (low, high)]
     assert multiple_bonds[0] > 1.3 * multiple_bonds[1]  # a small gap is that of unsaturated molecules
-
-
-@pytest.mark.filterwarnings('ignore:the simulated')
-def test_charged_particles_go_where_the_law_takes_them(tmp_path, monkeypatch):
-    for name, sizes in (('DRAWN', dict(train=40, val=40, test=40)), ('KEPT', dict(train=40, val=40, test=40))):
-        monkeypatch.setattr(n_body, name, sizes)
-    model = GeoMFormer.from_pretrained('n-body')
-    far, near = [], []
-    for data in NBody(str(tmp_path), 'val'):
-        with torch.no_grad():
-            found = model(data.charge.long(), data.pos, vel=data.vel)[1]
-        near.append((found - data.y).square().mean())
-        far.append((data.pos + 0.73 * data.vel - data.y).square().mean())
-    assert torch.stack(near).median() < 0.1 * torch.stack(far).median()
-
-
-def test_forces_of_ethanol_are_those_of_the_test_frames(shared_data, tmp_path):
-    (tmp_path / 'raw').mkdir()
-    shutil.copy(shared_data / 'rmd17' / 'rmd17_ethanol.npz', tmp_path / 'raw')
-    model, errors = GeoMFormer.from_pretrained('ethanol'), []
-    for data in RevisedMD17(str(tmp_path), 'ethanol', train=False)[:100]:
-        errors.append((model(data.z, data.pos)[1] - data.force).abs().mean())
-    assert torch.stack(errors).mean() < 0.4  # kcal/mol/Å; 0.3475 of all 1,000
-
-
-def test_the_judge_knows_homo_energies():
-    sample = QM9Sample()[::100]
-    homo = torch.cat([data.homo.view(1) for data in sample])
-    assert (Judge.from_pretrained('qm9-homo')(list(sample)) - homo).abs().mean() < 0.1  # eV; 0.06 of test molecules

@@ -3,13 +3,13 @@ import json
 
 import pytest
 import torch
-from geomformer_laws import MOLECULES, awake, batch_of, close, cloud, run
+from helpers.predictors import MOLECULES, awake, batch_of, close, cloud, run
 from torch_geometric.data import Data
 
 from torch_geometric_inertial import PaiNN, PaiNNConfig, TorchMDNet, TorchMDNetConfig
 from torch_geometric_inertial.models.painn import PaiNNLayer
 from torch_geometric_inertial.models.torchmd_net import TorchMDNetLayer
-from torch_geometric_inertial.nn.query_attention import attend_along_edges
+from torch_geometric_inertial.nn.edge_attention import edge_attention
 from torch_geometric_inertial.ops.edges import Edges
 from torch_geometric_inertial.testing import random_rotation
 
@@ -125,8 +125,6 @@ def three_layers(make_layer, reference, own_pairs, sign, perturb=0.0):
 
 LAYERS = {
     'PaiNN': (lambda: PaiNNLayer(WIDTH, KERNELS), painn_reference, torch.tensor(False), -1),
-    'PaiNN by softmax': (lambda: PaiNNLayer(WIDTH, KERNELS, weighting='softmax_count'), painn_reference,
-                         torch.tensor(False), -1),
     'TorchMDNet': (lambda: TorchMDNetLayer(WIDTH, 2, KERNELS), torchmd_reference, torch.tensor(True), 1),
     'TorchMDNet default': (lambda: TorchMDNetLayer(WIDTH, 2, KERNELS, vector_cutoff=False), torchmd_reference,
                            torch.tensor(True), 1),
@@ -237,27 +235,41 @@ def test_saved_and_loaded(kind, tmp_path):
     assert type(model.config)(**json.loads(json.dumps(model.config.to_dict()))) == model.config
 
 
-def test_values_of_heads():
+def test_sums_over_edges_with_and_without_weights():
     edges = Edges(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1]), 2)
-    value, score = torch.arange(12.0).view(3, 4), torch.zeros(3, 2)
-    expected = torch.stack([value[0] + value[1], value[2]])
-    torch.testing.assert_close(attend_along_edges(value, edges), expected)
-    torch.testing.assert_close(attend_along_edges(value, edges, 'softmax_count', score), expected)
-    torch.testing.assert_close(attend_along_edges(value, edges, 'softmax', score), expected / torch.tensor([[2.], [1]]))
-    assert attend_along_edges(value, edges, 'silu', score).abs().max() == 0
-    with pytest.raises(ValueError, match=r"'weighting' must be 'softmax', 'softmax_count' or 'silu' \(got 'max'\)"):
-        attend_along_edges(value, edges, 'max', score)
+    value, weight = torch.arange(12.0).view(3, 4), torch.tensor([[1.0, 0.5], [2.0, 0.0], [3.0, 1.0]])
+    torch.testing.assert_close(edge_attention(value, edges), torch.stack([value[0] + value[1], value[2]]))
+    each = value * weight.repeat_interleave(2, dim=1)  # two heads of two channels
+    torch.testing.assert_close(edge_attention(value, edges, weight), torch.stack([each[0] + each[1], each[2]]))
+    vectors = value.unsqueeze(1).expand(-1, 3, -1)
+    torch.testing.assert_close(edge_attention(vectors, edges, weight)[:, 2], edge_attention(value, edges, weight))
+
+
+@pytest.mark.parametrize('kind', MODELS)
+def test_charges_spins_and_tags_are_read(kind):
+    """As by GeoMFormer: what the configuration declares, no model leaves out."""
+    model, data = make(kind, charges=(0, 1), spins=(1, 2), num_tags=3), cloud(5, 1)
+    base = dict(charge=torch.tensor([0]), spin=torch.tensor([1]), tags=torch.tensor([0, 1, 2, 1, 1]))
+    energies = [float(run(model, data, **base | change)[0].detach()) for change in (
+        {}, dict(charge=torch.tensor([1])), dict(spin=torch.tensor([2])), dict(tags=torch.tensor([0, 2, 2, 1, 1])))]
+    assert len({round(energy, 6) for energy in energies}) == 4
+    with pytest.raises(ValueError, match=rf"'charge' must be given: this {kind} reads charges"):
+        run(model, data, tags=base['tags'])
 
 
 @pytest.mark.parametrize('config, fields, message', [
     *[(config, {name: 0}, rf"'{name}' must be at least 1 \(got 0\)")
       for config in (PaiNNConfig, TorchMDNetConfig) for name in ('channels', 'num_layers', 'num_kernels')],
-    *[(config, dict(cutoff=0.0), r"'cutoff' must be positive and finite \(got 0.0\)")
+    *[(config, dict(cutoff=0.0), r"'cutoff' must be positive \(got 0.0\)")
       for config in (PaiNNConfig, TorchMDNetConfig)],
-    *[(config, dict(elements=()), r"'elements' must be distinct integers \(got \(\)\)")
+    *[(config, dict(elements=()), r"'elements' must hold at least one type of atoms \(got \(\)\)")
       for config in (PaiNNConfig, TorchMDNetConfig)],
     (TorchMDNetConfig, dict(channels=9, heads=2), r"'channels' must be a multiple of heads = 2 \(got 9\)"),
-    (PaiNNConfig, dict(norm_eps=0.0), r"'norm_eps' must be positive and finite \(got 0.0\)"),
+    *[(config, dict(velocity='merged'), r"'velocity' must be one of none \(got 'merged'\)")
+      for config in (PaiNNConfig, TorchMDNetConfig)],
+    *[(config, dict(cutoff=None), r"'cutoff' must be a finite number \(got None\)")
+      for config in (PaiNNConfig, TorchMDNetConfig)],
+    (PaiNNConfig, dict(norm_eps=0.0), r"'norm_eps' must be positive \(got 0.0\)"),
 ], ids=str)
 def test_errors_of_the_configuration(config, fields, message):
     with pytest.raises(ValueError, match=message):
@@ -271,5 +283,3 @@ def test_errors_of_the_model(kind):
         MODELS[kind](config, channels=2)
     with pytest.raises(ValueError, match=rf"'layers' is not a field of {kind}Config"):
         MODELS[kind](layers=2)
-    with pytest.raises(ValueError, match=r"'weighting' must be one of sum, .* \(got 'max'\)"):
-        PaiNNLayer(4, 4, weighting='max')

@@ -1,14 +1,14 @@
 r"""Tags: what an atom is part of, which its features and its share of the energy depend on."""
 import pytest
 import torch
-from geomformer_laws import close, cloud, small
+from helpers.predictors import close, cloud, small
 
 from torch_geometric_inertial import GeoMFormer
 
 TAGS = torch.tensor([0, 0, 1, 1, 2, 2, 0])
 CELL = torch.tensor([[7.0, 0.3, 0.0], [-0.5, 8.0, 0.2], [0.0, 0.4, 9.0]], dtype=torch.float64)
 SLAB = torch.tensor([True, True, False])
-PERIODIC = dict(cutoff=3.2, equivariant_init='neighbours')
+PERIODIC = dict(cutoff=3.2, equivariant_init='neighbors')
 
 
 def tagged(**fields):

@@ -1,3 +1,3 @@
-from .ase import GeoMFormerCalculator
+from .ase import InertialCalculator
 
-__all__ = ['GeoMFormerCalculator']
+__all__ = ['InertialCalculator']

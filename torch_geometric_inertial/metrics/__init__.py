@@ -3,8 +3,8 @@ from torch_geometric_inertial.metrics.completion import CompletionReport, comple
 from torch_geometric_inertial.metrics.frame_drift import frame_drift
 from torch_geometric_inertial.metrics.hit_rate import HitRate, hit_rate
 from torch_geometric_inertial.metrics.hydrogens import HydrogenReport, hydrogen_report, hydrogen_rmsd
-from torch_geometric_inertial.metrics.judge import Judge
 from torch_geometric_inertial.metrics.property_error import PropertyError, halves, property_error, size_only_mae
+from torch_geometric_inertial.metrics.property_regressor import PropertyRegressor
 from torch_geometric_inertial.metrics.protocol import PROTOCOLS, Protocol
 from torch_geometric_inertial.metrics.relaxation import (
     DistanceReport,
@@ -25,8 +25,8 @@ __all__ = [
     'EnergyReport',
     'HitRate',
     'HydrogenReport',
-    'Judge',
     'PropertyError',
+    'PropertyRegressor',
     'Protocol',
     'Report',
     'Stability',

@@ -1,4 +1,4 @@
-from .atom_predictor import AtomPredictor
+from .atom_predictor import AtomPredictor, Prediction
 from .atom_transformer import LossTerms
 from .autoregressor import AtomAutoregressor
 from .geomformer import GeoMFormer, GeoMFormerConfig
@@ -7,6 +7,7 @@ from .log_likelihood import LogProb
 from .painn import PaiNN, PaiNNConfig
 from .quetzal import Quetzal, QuetzalConfig
 from .torchmd_net import TorchMDNet, TorchMDNetConfig
+from .training_domain import TrainingDomain
 
 __all__ = [
     'AtomAutoregressor',
@@ -19,8 +20,10 @@ __all__ = [
     'LossTerms',
     'PaiNN',
     'PaiNNConfig',
+    'Prediction',
     'Quetzal',
     'QuetzalConfig',
     'TorchMDNet',
     'TorchMDNetConfig',
+    'TrainingDomain',
 ]

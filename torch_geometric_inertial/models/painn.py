@@ -3,52 +3,39 @@ are 1, values read the sender, and there is no attention within the vectors or f
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from torch_geometric_inertial.models.atom_predictor import AtomPredictor, Atoms, HeadConfig
-from torch_geometric_inertial.nn.pairs import EdgePairs
-from torch_geometric_inertial.nn.query_attention import WEIGHTINGS, attend_along_edges
+from torch_geometric_inertial.models.atom_inputs import AtomInputs
+from torch_geometric_inertial.models.atom_predictor import AtomPredictor
+from torch_geometric_inertial.models.predictor_config import PredictorConfig
+from torch_geometric_inertial.nn.edge_attention import edge_attention
+from torch_geometric_inertial.nn.pair_attention import EdgePairAttention
 from torch_geometric_inertial.nn.radial_basis import cosine_cutoff
 from torch_geometric_inertial.ops.edges import Edges
 
 
 @dataclass(frozen=True)
-class PaiNNConfig(HeadConfig):
-    r"""Everything that defines a :class:`PaiNN`, and the fields of
-    :class:`~torch_geometric_inertial.models.atom_predictor.HeadConfig`.
+class PaiNNConfig(PredictorConfig):
+    r"""Everything that defines a :class:`PaiNN`, beside the fields of
+    :class:`~torch_geometric_inertial.models.predictor_config.PredictorConfig`. Radial functions are
+    :math:`\sin(n \pi r / r_c) / r`.
 
     Args:
-        elements (tuple): Atomic numbers.
-        channels (int): Width F.
-        num_layers (int): Layers.
-        num_kernels (int): Radial functions :math:`\sin(n \pi r / r_c) / r`.
-        cutoff (float): Largest distance (Å) of two atoms that see each other.
         norm_eps (float): Under the root of the length of vectors.
     """
-    elements: tuple[int, ...] = (1, 6, 7, 8, 9)
-    channels: int = 128
     num_layers: int = 3
     num_kernels: int = 20
     cutoff: float = 5.0
+    velocity: Literal['none'] = 'none'
     norm_eps: float = 1e-8
 
-    def __post_init__(self):
-        object.__setattr__(self, 'elements', tuple(self.elements))
-        for name in ('channels', 'num_layers', 'num_kernels'):
-            if getattr(self, name) < 1:
-                raise ValueError(f"'{name}' must be at least 1 (got {getattr(self, name)})")
-        for name in ('cutoff', 'norm_eps'):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"'{name}' must be positive and finite (got {getattr(self, name)})")
-        if not self.elements or len(set(self.elements)) != len(self.elements):
-            raise ValueError(f"'elements' must be distinct integers (got {self.elements})")
-        self.check_heads()
-
-    def to_dict(self) -> dict:
-        return asdict(self)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check(positive=('norm_eps', ))
 
 
 class PaiNNLayer(nn.Module):
@@ -65,14 +52,10 @@ class PaiNNLayer(nn.Module):
         channels (int): Width F.
         num_kernels (int): Radial functions.
         norm_eps (float): Under the root of :math:`\|V v\|`. (default: :obj:`1e-8`)
-        weighting (str): :obj:`'sum'`, or :obj:`'softmax_count'` of equal scores, which is
-            the same. (default: :obj:`'sum'`)
     """
-    def __init__(self, channels: int, num_kernels: int, norm_eps: float = 1e-8, weighting: str = 'sum'):
+    def __init__(self, channels: int, num_kernels: int, norm_eps: float = 1e-8):
         super().__init__()
-        if weighting not in WEIGHTINGS:
-            raise ValueError(f"'weighting' must be one of {', '.join(WEIGHTINGS)} (got '{weighting}')")
-        self.norm_eps, self.weighting = norm_eps, weighting
+        self.norm_eps = norm_eps
         self.phi = nn.Sequential(nn.Linear(channels, channels), nn.SiLU(), nn.Linear(channels, 3 * channels))
         self.filter = nn.Linear(num_kernels, 3 * channels)
         self.mix = nn.Linear(channels, 2 * channels, bias=False)  # U, V
@@ -90,9 +73,7 @@ class PaiNNLayer(nn.Module):
         message = self.phi(s)[edges.col] * (self.filter(radial) * cutoff.unsqueeze(-1))
         ds, vv, vs = message.chunk(3, dim=-1)
         dv = v[edges.col] * vv.unsqueeze(1) + direction.unsqueeze(-1) * vs.unsqueeze(1)
-        score = s.new_zeros(ds.size(0), 1)
-        s = s + attend_along_edges(ds, edges, self.weighting, score)
-        v = v + attend_along_edges(dv, edges, self.weighting, score)
+        s, v = s + edge_attention(ds, edges), v + edge_attention(dv, edges)
         u, w = self.mix(v).chunk(2, dim=-1)
         length = (w.square().sum(1) + self.norm_eps).sqrt()
         ss, sv, gate = self.update(torch.cat([s, length], dim=-1)).chunk(3, dim=-1)
@@ -100,7 +81,7 @@ class PaiNNLayer(nn.Module):
 
 
 class PaiNN(AtomPredictor):
-    r"""Messages of scalars and vectors between neighbouring atoms.
+    r"""Messages of scalars and vectors between neighboring atoms.
 
     Args:
         config (PaiNNConfig, optional): The model; or give its fields as keywords.
@@ -108,24 +89,19 @@ class PaiNN(AtomPredictor):
     config_class = PaiNNConfig
 
     def __init__(self, config: PaiNNConfig | None = None, **kwargs):
-        if config is not None and kwargs:
-            raise ValueError(f"give 'config' or its fields, not both (got {sorted(kwargs)})")
-        unknown = set(kwargs) - {f.name for f in fields(PaiNNConfig)}
-        if unknown:
-            raise ValueError(f"'{sorted(unknown)[0]}' is not a field of PaiNNConfig")
-        c = PaiNNConfig(**kwargs) if config is None else config
+        c = PaiNNConfig.of(config, kwargs)
         super().__init__(c)
         self.embedding = nn.Embedding(len(c.elements), c.channels)
         self.layers = nn.ModuleList(PaiNNLayer(c.channels, c.num_kernels, c.norm_eps) for _ in range(c.num_layers))
         self.register_buffer('frequency', torch.arange(1, c.num_kernels + 1) * (math.pi / c.cutoff), persistent=False)
 
-    def encode(self, atoms: Atoms) -> tuple[Tensor, list[Tensor]]:
-        assert isinstance(atoms.pairs, EdgePairs)
+    def encode(self, atoms: AtomInputs) -> tuple[Tensor, list[Tensor]]:
+        assert isinstance(atoms.pairs, EdgePairAttention)
         edges, distance, direction = atoms.pairs.others()
         r = distance.unsqueeze(-1)
         radial = torch.sin(r * self.frequency) / torch.where(r == 0, 1.0, r)
         cutoff = cosine_cutoff(distance, self.config.cutoff)
-        s = self.embedding(atoms.types)
+        s = self.add_labels(self.embedding(atoms.types), atoms)
         v = s.new_zeros(s.size(0), 3, s.size(1))
         for layer in self.layers:
             s, v = layer(s, v, edges, radial, cutoff, -direction)  # the paper's r_i - r_j

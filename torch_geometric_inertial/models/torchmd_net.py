@@ -3,57 +3,41 @@ two-stream attention along edges: weights are activations of scores, and values 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from torch_geometric_inertial.models.atom_predictor import AtomPredictor, Atoms, HeadConfig
-from torch_geometric_inertial.nn.pairs import EdgePairs
-from torch_geometric_inertial.nn.query_attention import attend_along_edges
+from torch_geometric_inertial.models.atom_inputs import AtomInputs
+from torch_geometric_inertial.models.atom_predictor import AtomPredictor
+from torch_geometric_inertial.models.predictor_config import PredictorConfig
+from torch_geometric_inertial.nn.edge_attention import edge_attention
+from torch_geometric_inertial.nn.pair_attention import EdgePairAttention
 from torch_geometric_inertial.nn.radial_basis import cosine_cutoff
 from torch_geometric_inertial.ops.edges import Edges
 
 
 @dataclass(frozen=True)
-class TorchMDNetConfig(HeadConfig):
-    r"""Everything that defines a :class:`TorchMDNet`, and the fields of
-    :class:`~torch_geometric_inertial.models.atom_predictor.HeadConfig`.
+class TorchMDNetConfig(PredictorConfig):
+    r"""Everything that defines a :class:`TorchMDNet`, beside the fields of
+    :class:`~torch_geometric_inertial.models.predictor_config.PredictorConfig`. Radial functions are Gaussians of
+    :math:`\exp(-\alpha r)`, as in PhysNet.
 
     Args:
-        elements (tuple): Atomic numbers.
-        channels (int): Width d.
         heads (int): Attention heads.
-        num_layers (int): Layers.
-        num_kernels (int): Radial functions, Gaussians of :math:`\exp(-\alpha r)` as in PhysNet.
-        cutoff (float): Largest distance (Å) of two atoms that see each other.
-        vector_cutoff (bool): Values fade out at the cutoff, too; without it forces jump there.
-        neighbour_embedding (bool): Scalars start with a sum over neighbours, too.
+        vector_cutoff (bool): Values fade out at the cutoff, too. The published model has :obj:`False`, with which
+            forces jump there.
     """
-    elements: tuple[int, ...] = (1, 6, 7, 8, 9)
-    channels: int = 128
-    heads: int = 8
-    num_layers: int = 6
-    num_kernels: int = 32
     cutoff: float = 5.0
+    velocity: Literal['none'] = 'none'
+    heads: int = 8
     vector_cutoff: bool = True
-    neighbour_embedding: bool = True
 
-    def __post_init__(self):
-        object.__setattr__(self, 'elements', tuple(self.elements))
-        for name in ('channels', 'heads', 'num_layers', 'num_kernels'):
-            if getattr(self, name) < 1:
-                raise ValueError(f"'{name}' must be at least 1 (got {getattr(self, name)})")
-        if self.channels % self.heads:
-            raise ValueError(f"'channels' must be a multiple of heads = {self.heads} (got {self.channels})")
-        if not 0 < self.cutoff < math.inf:
-            raise ValueError(f"'cutoff' must be positive and finite (got {self.cutoff})")
-        if not self.elements or len(set(self.elements)) != len(self.elements):
-            raise ValueError(f"'elements' must be distinct integers (got {self.elements})")
-        self.check_heads()
-
-    def to_dict(self) -> dict:
-        return asdict(self)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check(at_least_one=('heads', ))
+        self.check_heads_divide(self.heads)
 
 
 class TorchMDNetLayer(nn.Module):
@@ -103,12 +87,13 @@ class TorchMDNetLayer(nn.Module):
         if self.vector_cutoff:
             value = value * cutoff.view(-1, 1, 1)
         first, along, radially = (part.flatten(1) for part in value.chunk(3, dim=-1))
-        m = attend_along_edges(first, edges, 'silu', score, None if self.vector_cutoff else cutoff)
+        weight = silu(score) if self.vector_cutoff else silu(score) * cutoff.unsqueeze(-1)
+        m = edge_attention(first, edges, weight)
         o1, o2, o3 = self.out(m).chunk(3, dim=-1)
         u1, u2, u3 = self.mix(v).chunk(3, dim=-1)
         message = v[edges.col] * along.unsqueeze(1) + direction.unsqueeze(-1) * radially.unsqueeze(1)
         return (s + o1 + o2 * (u1 * u2).sum(1),
-                v + o3.unsqueeze(1) * u3 + attend_along_edges(message, edges))
+                v + o3.unsqueeze(1) * u3 + edge_attention(message, edges))
 
 
 class TorchMDNet(AtomPredictor):
@@ -120,18 +105,12 @@ class TorchMDNet(AtomPredictor):
     config_class = TorchMDNetConfig
 
     def __init__(self, config: TorchMDNetConfig | None = None, **kwargs):
-        if config is not None and kwargs:
-            raise ValueError(f"give 'config' or its fields, not both (got {sorted(kwargs)})")
-        unknown = set(kwargs) - {f.name for f in fields(TorchMDNetConfig)}
-        if unknown:
-            raise ValueError(f"'{sorted(unknown)[0]}' is not a field of TorchMDNetConfig")
-        c = TorchMDNetConfig(**kwargs) if config is None else config
+        c = TorchMDNetConfig.of(config, kwargs)
         super().__init__(c)
         d = c.channels
         self.embedding = nn.Embedding(len(c.elements), d)
-        if c.neighbour_embedding:
-            self.neighbour = nn.Embedding(len(c.elements), d)
-            self.neighbour_filter, self.combine = nn.Linear(c.num_kernels, d), nn.Linear(2 * d, d)
+        self.neighbor = nn.Embedding(len(c.elements), d)
+        self.neighbor_filter, self.combine = nn.Linear(c.num_kernels, d), nn.Linear(2 * d, d)
         start = math.exp(-c.cutoff)
         self.mean = nn.Parameter(torch.linspace(start, 1, c.num_kernels))
         self.beta = nn.Parameter(torch.full((c.num_kernels, ), (2 / c.num_kernels * (1 - start)) ** -2))
@@ -139,18 +118,17 @@ class TorchMDNet(AtomPredictor):
             TorchMDNetLayer(d, c.heads, c.num_kernels, c.vector_cutoff) for _ in range(c.num_layers))
         self.norm = nn.LayerNorm(d)
 
-    def encode(self, atoms: Atoms) -> tuple[Tensor, list[Tensor]]:
+    def encode(self, atoms: AtomInputs) -> tuple[Tensor, list[Tensor]]:
         c, pairs = self.config, atoms.pairs
-        assert isinstance(pairs, EdgePairs)
+        assert isinstance(pairs, EdgePairAttention)
         edges, distance = pairs.edges, pairs.distance
         cutoff = cosine_cutoff(distance, c.cutoff)
         decay = torch.exp(distance * (-5 / c.cutoff)).unsqueeze(-1)
         radial = cutoff.unsqueeze(-1) * torch.exp(-self.beta * (decay - self.mean).square())
-        s = self.embedding(atoms.types)
-        if c.neighbour_embedding:
-            weight = self.neighbour_filter(radial) * (cutoff * pairs.inner()).unsqueeze(-1)
-            around = attend_along_edges(weight * self.neighbour(atoms.types)[edges.col], edges)
-            s = self.combine(torch.cat([s, around], dim=-1))
+        weight = self.neighbor_filter(radial) * (cutoff * pairs.inner()).unsqueeze(-1)
+        around = edge_attention(weight * self.neighbor(atoms.types)[edges.col], edges)
+        s = self.combine(torch.cat([self.embedding(atoms.types), around], dim=-1))
+        s = self.add_labels(s, atoms)
         v = s.new_zeros(s.size(0), 3, s.size(1))
         for layer in self.layers:
             s, v = layer(s, v, edges, radial, cutoff, pairs.direction)

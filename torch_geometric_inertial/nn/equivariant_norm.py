@@ -1,4 +1,4 @@
-r"""Layer normalisation of vector features."""
+r"""Layer normalization of vector features."""
 from __future__ import annotations
 
 import torch
@@ -24,12 +24,11 @@ class EquivariantLayerNorm(nn.Module):
     Computed in float32 at least, also under autocast.
 
     Args:
-        channels (int): Vectors :math:`d` an atom.
+        channels (int): Vectors :math:`d` per atom.
         kind (str): :obj:`'whiten'`; :obj:`'rms'`, which divides by the root mean square; or :obj:`'none'`, which
             returns its input and has no parameters. (default: :obj:`'whiten'`)
         eps_rel (float): At least 1e-3 for the Newton–Schulz method. (default: :obj:`1e-3`)
         eps_abs (float): In squared units of the features. (default: :obj:`1e-8`)
-        center (bool): Takes the mean of the vectors off. (default: :obj:`True`)
         method (str): Of the root: :obj:`'sylvester'` or :obj:`'newton_schulz'`, see :mod:`ops.inverse_root`;
             :obj:`'auto'` takes the second where a compiler for GPUs can fuse it, and :func:`ops.whiten`, which does
             the same as the first in one pass, where that has a kernel. (default: :obj:`'auto'`)
@@ -42,7 +41,7 @@ class EquivariantLayerNorm(nn.Module):
         ValueError: If :obj:`kind` or :obj:`method` is unknown, or an :obj:`eps` is out of range.
     """
     def __init__(self, channels: int, kind: str = 'whiten', eps_rel: float = 1e-3, eps_abs: float = 1e-8,
-                 center: bool = True, method: str = 'auto'):
+                 method: str = 'auto'):
         super().__init__()
         if kind not in KINDS:
             raise ValueError(f"'kind' must be one of {', '.join(KINDS)} (got '{kind}')")
@@ -54,7 +53,7 @@ class EquivariantLayerNorm(nn.Module):
         if not eps_abs > 0:
             raise ValueError(f"'eps_abs' must be positive (got {eps_abs})")
         self.channels, self.kind, self.eps_rel, self.eps_abs = channels, kind, eps_rel, eps_abs
-        self.center, self.method = center, method
+        self.method = method
         if kind != 'none':
             self.weight = nn.Parameter(torch.ones(channels))
 
@@ -68,9 +67,8 @@ class EquivariantLayerNorm(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             x = x if x.dtype == torch.float64 else x.float()
             if self.kind == 'whiten' and self.method == 'auto' and has_kernel('whiten', x):
-                return whiten(x, self.weight, self.eps_rel, self.eps_abs, self.center)
-            if self.center:
-                x = x - x.mean(-1, keepdim=True)
+                return whiten(x, self.weight, self.eps_rel, self.eps_abs)
+            x = x - x.mean(-1, keepdim=True)
             if self.kind == 'rms':
                 return x * (x.square().sum((1, 2), keepdim=True) / (3 * self.channels) + self.eps_abs).rsqrt() \
                     * self.weight

@@ -35,7 +35,6 @@ class GaussianBasis(nn.Module):
         radius (tuple): Smallest and largest distance that the means cover.
         radial (str): :obj:`'linear'`, :math:`u(r) = r`, or :obj:`'log'`, :math:`u(r) = \ln \sqrt{r^2 + r_0^2}` with
             :math:`r_0` half of the smallest distance, for close encounters. (default: :obj:`'linear'`)
-        normalised (bool): Multiplies by the prefactor :math:`1 / (\sqrt{2\pi}\,\sigma_k)`. (default: :obj:`False`)
 
     Shapes:
         - **input:** distances [...], types [...] (int64)
@@ -44,8 +43,7 @@ class GaussianBasis(nn.Module):
     Raises:
         ValueError: If :obj:`radial` is unknown or the range is not one.
     """
-    def __init__(self, num_types: int, num_kernels: int, radius: tuple[float, float], radial: str = 'linear',
-                 normalised: bool = False):
+    def __init__(self, num_types: int, num_kernels: int, radius: tuple[float, float], radial: str = 'linear'):
         super().__init__()
         if radial not in RADIAL:
             raise ValueError(f"'radial' must be 'linear' or 'log' (got '{radial}')")
@@ -54,7 +52,7 @@ class GaussianBasis(nn.Module):
             raise ValueError(f"'radius' must be (low, high) with 0 <= low < high, 0 < low if logarithmic "
                              f"(got {radius})")
         self.num_types, self.num_kernels, self.radius = num_types, num_kernels, (low, high)
-        self.radial, self.normalised = radial, normalised
+        self.radial = radial
         self.stretch = nn.Parameter(torch.empty(num_types))
         self.shift = nn.Parameter(torch.empty(num_types))
         self.mean = nn.Parameter(torch.empty(num_kernels))
@@ -82,8 +80,7 @@ class GaussianBasis(nn.Module):
             stretch, shift = nn.functional.embedding(types, table).unbind(-1)
             x = torch.addcmul(shift, distance, stretch).unsqueeze(-1)
         width = nn.functional.softplus(self.raw_width) + 0.01
-        kernels = ((x - self.mean) * (math.sqrt(0.5) / width)).square().neg().exp()
-        return kernels / (math.sqrt(2 * math.pi) * width) if self.normalised else kernels
+        return ((x - self.mean) * (math.sqrt(0.5) / width)).square().neg().exp()
 
     def extra_repr(self) -> str:
         return f"{self.num_types}, {self.num_kernels}, radius={self.radius}, radial='{self.radial}'"

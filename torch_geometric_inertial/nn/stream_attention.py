@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor, nn
 
-from torch_geometric_inertial.nn.pairs import Pairs
+from torch_geometric_inertial.nn.pair_attention import PairAttention
 
 
 class StreamAttention(nn.Module):
@@ -17,15 +17,15 @@ class StreamAttention(nn.Module):
         heads (int): Attention heads, which divide d.
         dropout (float): Of the attention weights. (default: :obj:`0.0`)
     """
-    parts = 1  #: Numbers a channel in queries: 1 for scalars, 3 for vectors.
+    parts = 1  #: Numbers per channel in queries: 1 for scalars, 3 for vectors.
 
     def __init__(self, channels: int, heads: int, dropout: float = 0.0):
         super().__init__()
         self.channels, self.heads, self.dropout = channels, heads, dropout
-        self.scale = 1 / math.sqrt(self.parts * channels / heads)  # whitened vectors have unit variance an entry
+        self.scale = 1 / math.sqrt(self.parts * channels / heads)  # whitened vectors have unit variance per entry
         self.out = nn.Linear(channels, channels, bias=self.parts == 1)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, pairs: Pairs, bias: Tensor) -> Tensor:
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, pairs: PairAttention, bias: Tensor) -> Tensor:
         if self.parts == 1:
             q, k, v = q.unsqueeze(1), k.unsqueeze(1), v.unsqueeze(1)
         out = pairs.attend(q, k, v, bias, self.scale, self.heads, self.dropout if self.training else 0.0)
@@ -38,26 +38,20 @@ class InvariantSelfAttention(StreamAttention):
         super().__init__(channels, heads, dropout)
         self.qkv = nn.Linear(channels, 3 * channels)
 
-    def forward(self, s: Tensor, v: list[Tensor], pairs: Pairs, bias: Tensor) -> Tensor:
+    def forward(self, s: Tensor, v: Tensor, pairs: PairAttention, bias: Tensor) -> Tensor:
         q, k, value = self.qkv(s).chunk(3, dim=-1)
         return self.attend(q, k, value, pairs, bias)
 
 
 class InvariantCrossAttention(StreamAttention):
     r""":math:`q = \hat I W_Q,\; k = \langle \hat E W_1, \hat E W_2\rangle,\; v = \langle \hat E W_3, \hat E W_4\rangle`
-    with the product over the axis of space. :math:`6 d^2` weights, 4 of them a vector stream.
-
-    Args:
-        num_streams (int): Vector streams; :math:`\hat E` is their concatenation. (default: :obj:`1`)
-    """
-    def __init__(self, channels: int, heads: int, dropout: float = 0.0, num_streams: int = 1):
+    with the product over the axis of space. :math:`6 d^2` weights."""
+    def __init__(self, channels: int, heads: int, dropout: float = 0.0):
         super().__init__(channels, heads, dropout)
-        self.query = nn.Linear(channels, channels)
-        self.factors = nn.ModuleList(nn.Linear(channels, 4 * channels, bias=False) for _ in range(num_streams))
+        self.query, self.factors = nn.Linear(channels, channels), nn.Linear(channels, 4 * channels, bias=False)
 
-    def forward(self, s: Tensor, v: list[Tensor], pairs: Pairs, bias: Tensor) -> Tensor:
-        factors = sum(factor(x) for factor, x in zip(self.factors, v, strict=True))
-        left, right = factors.chunk(2, dim=-1)
+    def forward(self, s: Tensor, v: Tensor, pairs: PairAttention, bias: Tensor) -> Tensor:
+        left, right = self.factors(v).chunk(2, dim=-1)
         k, value = (left * right).sum(1).chunk(2, dim=-1)
         return self.attend(self.query(s), k, value, pairs, bias)
 
@@ -70,7 +64,7 @@ class EquivariantSelfAttention(StreamAttention):
         super().__init__(channels, heads, dropout)
         self.qkv = nn.Linear(channels, 3 * channels, bias=False)
 
-    def forward(self, s: Tensor, v: Tensor, pairs: Pairs, bias: Tensor) -> Tensor:
+    def forward(self, s: Tensor, v: Tensor, pairs: PairAttention, bias: Tensor) -> Tensor:
         q, k, value = self.qkv(v).chunk(3, dim=-1)
         return self.attend(q, k, value, pairs, bias)
 
@@ -85,7 +79,7 @@ class EquivariantCrossAttention(StreamAttention):
         self.qkv = nn.Linear(channels, 3 * channels, bias=False)
         self.gate = nn.Linear(channels, 2 * channels)
 
-    def forward(self, s: Tensor, v: Tensor, pairs: Pairs, bias: Tensor) -> Tensor:
+    def forward(self, s: Tensor, v: Tensor, pairs: PairAttention, bias: Tensor) -> Tensor:
         q, k, value = self.qkv(v).chunk(3, dim=-1)
         key_gate, value_gate = self.gate(s).unsqueeze(1).chunk(2, dim=-1)
         return self.attend(q, k * key_gate, value * value_gate, pairs, bias)

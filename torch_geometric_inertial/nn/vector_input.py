@@ -8,7 +8,7 @@ from torch_geometric_inertial.nn.radial_basis import GaussianBasis
 
 
 class VectorInput(nn.Module):
-    r""":math:`\hat x_i \otimes \psi(\|x_i\|, z_i)\,W` of one vector an atom (GeoMFormer, Sec. 4), such as the position
+    r""":math:`\hat x_i \otimes \psi(\|x_i\|, z_i)\,W` of one vector per atom (GeoMFormer, Sec. 4), such as the position
     from the centroid or the velocity.
 
     The direction of a short vector is softened, :math:`x / \sqrt{\|x\|^2 + \delta^2}`: without that it jumps where an

@@ -1,10 +1,12 @@
 r"""Relaxed geometries and gaps from several conformers of a molecule."""
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch_geometric.data import Data
 
 from torch_geometric_inertial.models.atom_predictor import AtomPredictor
 from torch_geometric_inertial.superpose import superposed_rmsd
@@ -20,7 +22,6 @@ class RelaxedPrediction(NamedTuple):
     pos: Tensor
 
 
-@torch.no_grad()
 def predict_relaxed(model: AtomPredictor, data: PackedTargets, max_conformers: int | None = None,
                     batch_size: int = 256) -> RelaxedPrediction:
     r"""Runs the model on each conformer of each molecule and averages the gaps.
@@ -36,24 +37,25 @@ def predict_relaxed(model: AtomPredictor, data: PackedTargets, max_conformers: i
     """
     if max_conformers is not None and max_conformers < 1:
         raise ValueError(f"'max_conformers' must be at least 1 (got {max_conformers})")
-    device, training = next(model.parameters()).device, model.training
     count = data.molecule_columns['num_conformers'].long().clamp(0, max_conformers)
     if int(count.min()) < 1:
         raise ValueError(f"'data' must have a conformer of each molecule (got none of {int(count.argmin())})")
     gaps = torch.full((len(data), int(count.max())), torch.nan, dtype=torch.float64)
-    positions = []
-    model.eval()
+
+    def conformers(index: Tensor, k: int) -> Iterator[Data]:
+        for some in index.split(batch_size):
+            batch = data.batch(some)
+            batch.pos = chosen_conformers(batch, torch.full_like(some, k))
+            yield batch
     for k in range(gaps.size(1)):
-        for index in (count > k).nonzero().flatten().split(batch_size):
-            batch = data.batch(index).to(device)
-            pos = chosen_conformers(batch, torch.full_like(index, k).to(device))
-            gap, relaxed = model(batch.z, pos, batch.batch, batch_size=index.numel(), vectors=k == 0, validate=False)
-            gaps[index, k] = gap.cpu().double()
-            if k == 0:
-                positions.append(relaxed.cpu())
-    model.train(training)
+        index = (count > k).nonzero().flatten()
+        found = model.predict(conformers(index, k), vectors=k == 0, validate=False)
+        assert found.scalars is not None
+        gaps[index, k] = found.scalars
+        if found.vectors is not None:
+            positions = found.vectors
     mean = gaps.nanmean(1)
-    return RelaxedPrediction(mean, (gaps - mean.unsqueeze(1)).square().nanmean(1).sqrt(), torch.cat(positions))
+    return RelaxedPrediction(mean, (gaps - mean.unsqueeze(1)).square().nanmean(1).sqrt(), positions)
 
 
 def relaxation_errors(predicted: RelaxedPrediction, data: PackedTargets) -> dict[str, float]:

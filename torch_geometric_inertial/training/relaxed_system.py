@@ -1,6 +1,7 @@
 r"""Learning the relaxed energy and structure of periodic systems from their initial structure: IS2RE and IS2RS."""
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -47,9 +48,9 @@ class RelaxedEnergyLoss(nn.Module):
                  energy_std: float = ENERGY_STD, displacement_weight: tuple[float, float] = (15.0, 1.0)):
         super().__init__()
         c = model.config
-        if (c.scalar_head, c.num_scalars, c.vector_head) != ('sum', 1, 'position') or model.num_tags == 0:
+        if (c.scalar_head, c.num_scalars, c.vector_head) != ('sum', 1, 'position') or model.config.num_tags == 0:
             raise ValueError("'model' must predict one energy, a 'sum' of atoms with tags, and 'position's (got "
-                             f"{c.num_scalars}, '{c.scalar_head}', {model.num_tags} tags and '{c.vector_head}')")
+                             f"{c.num_scalars}, '{c.scalar_head}', {model.config.num_tags} tags and '{c.vector_head}')")
         if len(displacement_weight) != 2 or not min(displacement_weight) >= 0:
             raise ValueError("'displacement_weight' must be a first and a last weight, not negative "
                              f"(got {tuple(displacement_weight)})")
@@ -104,7 +105,6 @@ class RelaxedStructureLoss(nn.Module):
         return RelaxedStructureTerms(displacement_mae / self.model.vector_scale, displacement_mae)
 
 
-@torch.no_grad()
 def predict_relaxation(model: AtomPredictor, data: TrainingSet, batch_size: int = 16) -> tuple[Tensor | None, Tensor]:
     r"""Relaxed energies [M] (:obj:`None` if the model gives none) and structures [T, 3], from the initial structures.
 
@@ -115,20 +115,20 @@ def predict_relaxation(model: AtomPredictor, data: TrainingSet, batch_size: int 
         data: The systems, such as :class:`~torch_geometric_inertial.datasets.OC20` or :class:`PackedTargets`.
         batch_size (int): Systems at a time.
     """
-    device, training = next(model.parameters()).device, model.training
-    model.eval()
-    energies, structures = [], []
-    for index in torch.arange(len(data)).split(batch_size):
-        batch = data.batch(index).to(device)
-        energy, pos = _call(model, batch)
-        energies.append(energy)
-        structures.append(torch.where(batch.fixed.unsqueeze(1), batch.pos, pos).cpu())
-    model.train(training)
-    return None if energies[0] is None else torch.cat(energies).cpu(), torch.cat(structures)
+    fixed, initial = [], []
+
+    def batches() -> Iterator[Data]:
+        for index in torch.arange(len(data)).split(batch_size):
+            batch = data.batch(index)
+            fixed.append(batch.fixed.unsqueeze(1))
+            initial.append(batch.pos)
+            yield batch
+    found = model.predict(batches(), validate=False)
+    return found.scalars, torch.where(torch.cat(fixed), torch.cat(initial), found.vectors)
 
 
 def _call(model: AtomPredictor, batch: Data) -> tuple[Tensor | None, Tensor]:
-    return model(batch.z, batch.pos, batch.batch, tags=batch.tags if model.num_tags else None, cell=batch.cell,
+    return model(batch.z, batch.pos, batch.batch, tags=batch.tags if model.config.num_tags else None, cell=batch.cell,
                  pbc=batch.pbc, batch_size=batch.cell.size(0), validate=False)  # noise puts no atoms into one place
 
 

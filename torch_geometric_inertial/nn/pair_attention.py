@@ -19,7 +19,7 @@ KERNEL_SIZE = 64  #: Molecules of more atoms gain from PyTorch's matrix products
 NEVER = -1e30  #: A score that gives no weight; finite, for rows of padding that have nothing but such scores.
 
 
-class Pairs:
+class PairAttention:
     r"""Ordered pairs :math:`(i, j)` of atoms of one molecule, :math:`i = j` among them, in a layout P.
 
     Attributes:
@@ -39,7 +39,7 @@ class Pairs:
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float, heads: int,
                dropout: float = 0.0) -> Tensor:
-        r"""Multi-head attention of A features a channel.
+        r"""Multi-head attention, with A features per channel.
 
         .. math:: \mathrm{out}_i = \sum_j \mathrm{softmax}_j(c \langle q_i, k_j \rangle + B_{ij} + \ln \varphi_{ij}) v_j
 
@@ -61,10 +61,10 @@ class Pairs:
         raise NotImplementedError
 
     def field(self, weight: Tensor) -> Tensor:
-        r"""Puts :math:`\varphi_{ij} \hat r_{ij} w_{ij}` of [P, H] into the form that :meth:`radiate` takes."""
+        r"""Puts :math:`\varphi_{ij} \hat r_{ij} w_{ij}` of [P, H] into the form that :meth:`sum_field` takes."""
         raise NotImplementedError
 
-    def radiate(self, field: Tensor, u: Tensor, heads: int) -> Tensor:
+    def sum_field(self, field: Tensor, u: Tensor, heads: int) -> Tensor:
         r""":math:`\sum_j \varphi_{ij} w_{ij}^h \hat r_{ij} \otimes u_j^h` of [N, C]: [N, 3, C]."""
         raise NotImplementedError
 
@@ -77,7 +77,7 @@ class Pairs:
         raise NotImplementedError
 
 
-class DensePairs(Pairs):
+class DensePairAttention(PairAttention):
     r"""All pairs of each molecule, [B, n, n] with padding.
 
     Args:
@@ -157,11 +157,11 @@ class DensePairs(Pairs):
         field = self._weighed(weight).unsqueeze(-1) * self.direction.unsqueeze(3)  # [B, n, n, H, 3]
         return field.permute(0, 3, 1, 4, 2).reshape(-1, 3 * n, n)
 
-    def radiate(self, field: Tensor, u: Tensor, heads: int) -> Tensor:
+    def sum_field(self, field: Tensor, u: Tensor, heads: int) -> Tensor:
         return self._heads_last(field @ self._heads_first(u.unsqueeze(1), heads), heads, 3)
 
 
-class EdgePairs(Pairs):
+class EdgePairAttention(PairAttention):
     r"""Given pairs, packed [E]: memory grows with their number.
 
     Args:
@@ -209,7 +209,7 @@ class EdgePairs(Pairs):
             return x.view(count, parts, heads, -1).transpose(1, 2).reshape(count, heads, -1)
 
         score = edge_dot(heads_first(q), heads_first(k), self.edges) * scale + bias
-        weight = edge_weights(score, self.edges, 'softmax', self.envelope)
+        weight = edge_softmax(score, self.edges, self.envelope)
         out = edge_sum(nn.functional.dropout(weight, dropout) if dropout > 0 else weight,
                        heads_first(v).to(weight.dtype), self.edges)
         return out.view(count, heads, parts, -1).transpose(1, 2).reshape(count, parts, channels)
@@ -229,34 +229,18 @@ class EdgePairs(Pairs):
     def field(self, weight: Tensor) -> Tensor:
         return self._weighed(weight).unsqueeze(-1) * self.direction.unsqueeze(1)  # [E, H, 3]
 
-    def radiate(self, field: Tensor, u: Tensor, heads: int) -> Tensor:
+    def sum_field(self, field: Tensor, u: Tensor, heads: int) -> Tensor:
         u = u.view(u.size(0), heads, -1).to(field.dtype)
         return torch.stack([edge_sum(field[..., a], u, self.edges).flatten(1) for a in range(3)], dim=1)
 
 
-def edge_weights(score: Tensor, edges: Edges, weighting: str, envelope: Tensor | None = None) -> Tensor:
-    r"""The weights :math:`w_{ij}` of values in :math:`\mathrm{out}_i = \sum_j w_{ij} \mathrm{Val}_i(j)`.
-
-    Args:
-        score: [E, H].
-        edges: The pairs.
-        weighting: :obj:`'softmax'` over the pairs of i; :obj:`'softmax_count'`, that times their number, which for
-            equal scores is plain summation; or :obj:`'silu'`, the activation of the score.
-        envelope: :math:`\varphi` [E], a factor of every weight before it is normalised.
-
-    Raises:
-        ValueError: If the weighting is unknown.
-    """
-    if weighting == 'silu':
-        weight = nn.functional.silu(score)
-        return weight if envelope is None else weight * envelope.unsqueeze(-1)
-    if weighting not in ('softmax', 'softmax_count'):
-        raise ValueError(f"'weighting' must be 'softmax', 'softmax_count' or 'silu' (got '{weighting}')")
+def edge_softmax(score: Tensor, edges: Edges, envelope: Tensor | None = None) -> Tensor:
+    r"""Softmax [E, H] of scores [E, H] over the pairs of each receiving atom; an envelope :math:`\varphi` [E] is a
+    factor of every weight before they are normalized."""
     index = edges.row.unsqueeze(-1).expand_as(score)
     largest = score.new_full((edges.num_nodes, score.size(1)), -math.inf)
     largest = largest.scatter_reduce(0, index, score.detach(), 'amax')
     weight = (score - largest[edges.row]).exp()
     if envelope is not None:
         weight = weight * envelope.unsqueeze(-1)
-    weight = weight / segment_sum(weight, edges.ptr)[edges.row]
-    return weight * edges.ptr.diff()[edges.row].unsqueeze(-1) if weighting == 'softmax_count' else weight
+    return weight / segment_sum(weight, edges.ptr)[edges.row]

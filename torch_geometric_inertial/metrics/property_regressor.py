@@ -1,4 +1,4 @@
-r"""A trained predictor as the regressor that generated molecules are judged by."""
+r"""A trained predictor as the regressor that judges properties of generated molecules."""
 from __future__ import annotations
 
 import json
@@ -13,7 +13,7 @@ from torch_geometric_inertial.models.atom_predictor import AtomPredictor
 from torch_geometric_inertial.models.pretrained import CONFIG_FILE, locate
 
 
-class Judge:
+class PropertyRegressor:
     r"""Molecules to values of a property, as :func:`property_error` asks for it.
 
     Args:
@@ -32,7 +32,7 @@ class Judge:
         self.model, self.target, self.unit, self.batch_size = model.eval(), target, unit, batch_size
 
     @classmethod
-    def from_pretrained(cls, name_or_folder: str | Path, *, device: str | torch.device = 'cpu') -> Judge:
+    def from_pretrained(cls, name_or_folder: str | Path, *, device: str | torch.device = 'cpu') -> PropertyRegressor:
         r"""Loads a predictor with the :obj:`target` and :obj:`unit` that its configuration file states, such as
         ``examples/qm9_properties.py`` writes.
 
@@ -47,28 +47,21 @@ class Judge:
                              f"predicts (got {sorted(facts)})")
         return cls(model, facts['target'], facts['unit'])
 
-    @torch.no_grad()
     def __call__(self, molecules: Sequence[Data]) -> Tensor:
         r"""Values [B], float64; two atoms in one place are no error here, since generators may write them.
 
         Raises:
             ValueError: If a molecule holds an element that the predictor does not know.
         """
-        device, values = next(self.model.parameters()).device, [torch.empty(0, dtype=torch.float64)]
         known = torch.tensor(self.model.config.elements)
         for i, data in enumerate(molecules):
             unknown = ~torch.isin(data.z.cpu(), known)
             if bool(unknown.any()):
                 raise ValueError(f"molecule {i} must hold elements of {known.tolist()} (got "
                                  f"{int(data.z.cpu()[unknown][0])})")
-        for start in range(0, len(molecules), self.batch_size):
-            some = molecules[start:start + self.batch_size]
-            z, pos = torch.cat([data.z for data in some]), torch.cat([data.pos for data in some])
-            length = torch.tensor([data.z.numel() for data in some], device=device)
-            batch = torch.repeat_interleave(length)
-            y, _ = self.model(z.to(device), pos.to(device), batch, batch_size=len(some), vectors=False, validate=False)
-            values.append(y.double().cpu())
-        return torch.cat(values)
+        values = self.model.predict(molecules, self.batch_size, vectors=False, validate=False).scalars
+        assert values is not None
+        return values
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.target or 'unnamed'} [{self.unit}], {self.model})"

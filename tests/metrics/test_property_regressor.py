@@ -6,7 +6,7 @@ from torch_geometric.data import Data
 
 from torch_geometric_inertial import PaiNN
 from torch_geometric_inertial.datasets import QM9Sample
-from torch_geometric_inertial.metrics import Judge, property_error
+from torch_geometric_inertial.metrics import PropertyRegressor, property_error
 
 
 @pytest.fixture(scope='module')
@@ -15,23 +15,23 @@ def model():
     return PaiNN(elements=(1, 6, 7, 8), channels=16, num_layers=1, cutoff=4.0, scalar_head='mean').eval()
 
 
-def test_a_judge_gives_what_the_model_says_of_each_molecule(model):
+def test_it_gives_what_the_model_says_of_each_molecule(model):
     molecules = list(QM9Sample()[:5])
-    values = Judge(model, batch_size=2)(molecules)
+    values = PropertyRegressor(model, batch_size=2)(molecules)
     alone = [float(model(data.z, data.pos)[0].detach()) for data in molecules]
     torch.testing.assert_close(values, torch.tensor(alone, dtype=torch.float64), atol=1e-5, rtol=0)
-    assert Judge(model)([]).shape == (0, )
+    assert PropertyRegressor(model)([]).shape == (0, )
 
 
 def test_two_atoms_in_one_place_have_a_value(model):
-    value = Judge(model)([Data(z=torch.tensor([6, 1]), pos=torch.zeros(2, 3))])
+    value = PropertyRegressor(model)([Data(z=torch.tensor([6, 1]), pos=torch.zeros(2, 3))])
     assert value.isfinite().all()
 
 
-def test_a_judge_is_a_regressor_of_the_protocol(model):
+def test_it_is_the_regressor_of_the_protocol(model):
     sample = QM9Sample()[:40]
     labels, sizes = sample.homo, torch.tensor([data.z.numel() for data in sample])
-    judge, real = Judge(model), list(sample)
+    judge, real = PropertyRegressor(model), list(sample)
     wanted = judge(real[:10])
     error = property_error(judge, real[:10], wanted, real, labels, sizes, labels)
     assert error.mae == 0 < error.regressor
@@ -40,19 +40,19 @@ def test_a_judge_is_a_regressor_of_the_protocol(model):
 
 def test_it_knows_what_it_predicts_from_the_file(model, tmp_path):
     model.save_pretrained(tmp_path / 'homo', target='homo', unit='eV')
-    judge = Judge.from_pretrained(tmp_path / 'homo')
+    judge = PropertyRegressor.from_pretrained(tmp_path / 'homo')
     assert (judge.target, judge.unit) == ('homo', 'eV')
-    assert repr(judge).startswith('Judge(homo [eV], PaiNN(')
+    assert repr(judge).startswith('PropertyRegressor(homo [eV], PaiNN(')
     config = tmp_path / 'homo' / 'config.json'
     config.write_text(json.dumps({k: v for k, v in json.loads(config.read_text()).items() if k != 'unit'}))
     with pytest.raises(ValueError, match=r"must state the 'target' and the 'unit' of what the model predicts \(got"):
-        Judge.from_pretrained(tmp_path / 'homo')
+        PropertyRegressor.from_pretrained(tmp_path / 'homo')
 
 
 def test_mistakes(model):
     with pytest.raises(ValueError, match=r"'model' must predict one scalar \(got 2, 'mean'\)"):
-        Judge(PaiNN(channels=16, scalar_head='mean', num_scalars=2))
+        PropertyRegressor(PaiNN(channels=16, scalar_head='mean', num_scalars=2))
     carbon = Data(z=torch.tensor([6]), pos=torch.zeros(1, 3))
     silicon = Data(z=torch.tensor([14]), pos=torch.zeros(1, 3))
     with pytest.raises(ValueError, match=r'molecule 1 must hold elements of \[1, 6, 7, 8\] \(got 14\)'):
-        Judge(model)([carbon, silicon])
+        PropertyRegressor(model)([carbon, silicon])

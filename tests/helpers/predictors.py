@@ -3,9 +3,25 @@ import torch
 from torch_geometric.data import Batch, Data
 
 from torch_geometric_inertial.models import GeoMFormer
-from torch_geometric_inertial.testing import degenerate_molecules
+from torch_geometric_inertial.testing import degenerate_molecules, random_rotation
 
 MOLECULES = degenerate_molecules()
+SIZES = (1, 2, 3, 7, 21)
+#: Every option of GeoMFormer that changes what is computed.
+VARIANTS = {
+    'paper': dict(),
+    'literal': dict(softening=0.0),
+    'more': dict(equivariant_init='neighbors', node_rbf_sum=True, directional=True, radial='log', head_norm='none'),
+    'local': dict(equivariant_init='neighbors', cutoff=3.0, directional=True, equ_norm='rms', head_norm='rms'),
+    'mean': dict(equ_norm='none', scalar_head='mean', num_scalars=2),
+    'exchange': dict(type_exchange_invariant=True),
+    'conservative': dict(vector_head='conservative'),
+}
+
+
+def turn_of(seed):
+    """A rotation, every other one with a reflection."""
+    return random_rotation(seed) * (-1 if seed % 2 else 1)
 
 
 def awake(model, seed=0):

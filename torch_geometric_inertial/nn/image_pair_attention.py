@@ -5,19 +5,19 @@ import torch
 from torch import Tensor
 
 from torch_geometric_inertial.nn.packing import Packing
-from torch_geometric_inertial.nn.pairs import KERNEL_SIZE, NEVER, DensePairs, EdgePairs
+from torch_geometric_inertial.nn.pair_attention import KERNEL_SIZE, NEVER, DensePairAttention, EdgePairAttention
 from torch_geometric_inertial.ops.edges import Edges
 from torch_geometric_inertial.ops.segment import segment_index, segment_sum
 
 
-class ImagePairs(DensePairs):
+class ImagePairAttention(DensePairAttention):
     r"""All pairs of atoms of each system, with the images of the second one folded into the bias,
 
     .. math:: B_{ij} = \ln \sum_T \varphi(r_{ijT}) \exp B(r_{ijT}) .
 
     Keys and values are those of the atom whichever image is seen, so this is softmax over all images (what
-    :class:`EdgePairs` computes), with as many scores as pairs of atoms instead of pairs of images. Directions are
-    summed over images likewise.
+    :class:`EdgePairAttention` computes), with as many scores as pairs of atoms instead of pairs of images. Directions
+    are summed over images likewise.
 
     Distances, directions, kinds and envelopes are those of the images, [E].
 
@@ -34,7 +34,7 @@ class ImagePairs(DensePairs):
                  offset: Tensor):
         self.packing, self.first_order = packing, not (pos.requires_grad or offset.requires_grad)
         self.small = packing.size[1] <= KERNEL_SIZE
-        self.along = along = EdgePairs(pos, types, num_types, edges, cutoff, offset)
+        self.along = along = EdgePairAttention(pos, types, num_types, edges, cutoff, offset)
         self.distance, self.direction, self.kind = along.distance, along.direction, along.kind
         self.envelope = along.envelope
         pair, images = (edges.row * edges.num_nodes + edges.col).unique_consecutive(return_counts=True)
