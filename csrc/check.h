@@ -163,8 +163,12 @@ inline void check_nystrom_grad(const Tensor& grad, const Tensor& pos, const Tens
         "nystrom_features_pos: expected grad [", pos.size(0), ", ", size, "] of the type of pos (got ", shape(grad), ")");
 }
 
-// A cache [R, L, ...] that is written in place: slots of any stride, each of them contiguous.
+// A cache [R, L, ...] that is written in place: slots of any stride, each of them contiguous, and no two in the same
+// memory, as in an expanded tensor, where rows would overwrite each other.
 inline void check_cache(const char* op, const char* name, const Tensor& cache) {
+  for (int64_t d = 0; d < 2; ++d)
+    check(cache.size(d) <= 1 || cache.stride(d) != 0 || cache.numel() == 0, op, ": expected ", name,
+          " with memory of its own for each row and slot (got an expanded tensor ", shape(cache), ")");
   int64_t step = 1;
   for (int64_t d = cache.dim() - 1; d >= 2; --d) {
     check(cache.size(d) <= 1 || cache.stride(d) == step, op, ": expected the slots of ", name, " to be contiguous");

@@ -282,8 +282,9 @@ Tensor georope_gram_cpu(const Tensor& phi, const Tensor& scale_ptr, const Tensor
 Tensor georope_gram_backward_cpu(const Tensor& grad_gram, const Tensor& phi, const Tensor& scale_ptr,
                                  const Tensor& ptr) {
   const char* op = "georope_gram_backward";
+  check_floats(op, "phi", phi, {-1, -1}, phi.scalar_type());
   const Tensor grad = torch::stable::contiguous(grad_gram);
-  Tensor dphi = torch::stable::new_empty(torch::stable::contiguous(phi), {phi.size(0), phi.dim() > 1 ? phi.size(1) : 0});
+  Tensor dphi = torch::stable::new_empty(torch::stable::contiguous(phi), {phi.size(0), phi.size(1)});
   over_sequences(op, phi, scale_ptr, ptr, [&](auto p) {
     using scalar = std::remove_const_t<std::remove_pointer_t<decltype(p.phi)>>;
     check_floats(op, "grad_gram", grad, {phi.size(0), p.S, -1}, phi.scalar_type());

@@ -5,75 +5,6 @@ constexpr int kLaneVectors = 2;
 template <typename scalar> constexpr int lanes = kLaneVectors * width<scalar>;
 constexpr int64_t kKeyTile = 128;  // rows of keys or values that stay in the L1 cache with their scores
 
-template <typename scalar> int64_t padded(int64_t size) {
-  return (size + width<scalar> - 1) / width<scalar> * width<scalar>;
-}
-
-// ---------------------------------------------------------------------------------------------------- matrix products
-
-// C[r][n] (+)= sum_k A[r * ar + k * ak] B[k * ldb + n] for R rows and NV vectors of columns, all in registers.
-template <int R, int NV, bool add, typename scalar>
-void tile(int64_t depth, const scalar* A, int64_t ar, int64_t ak, const scalar* B, int64_t ldb, scalar* C,
-          int64_t ldc) {
-  constexpr int W = width<scalar>;
-  Vec<scalar> sum[R][NV];
-  for (int r = 0; r < R; ++r)
-    for (int v = 0; v < NV; ++v) sum[r][v] = add ? load(C + r * ldc + v * W) : Vec<scalar>{};
-  for (int64_t k = 0; k < depth; ++k) {
-    Vec<scalar> b[NV];
-    for (int v = 0; v < NV; ++v) b[v] = load(B + k * ldb + v * W);
-    for (int r = 0; r < R; ++r) {
-      const Vec<scalar> a = splat(A[r * ar + k * ak]);
-      for (int v = 0; v < NV; ++v) sum[r][v] += a * b[v];
-    }
-  }
-  for (int r = 0; r < R; ++r)
-    for (int v = 0; v < NV; ++v) store(C + r * ldc + v * W, sum[r][v]);
-}
-
-// The most rows whose sums fit in the registers: 32 with AVX-512, 16 elsewhere.
-constexpr int tile_rows(int vectors) {
-  return vectors == 1 ? 8 : INERTIAL_SIMD_BYTES == 64 ? (vectors == 2 ? 10 : 6) : (vectors == 2 ? 6 : 3);
-}
-
-template <int R, int NV, bool add, typename scalar, typename... Rest>
-void last_tile(int64_t rows, Rest... rest) {
-  if constexpr (R > 0) {
-    if (rows == R) return tile<R, NV, add, scalar>(rest...);
-    last_tile<R - 1, NV, add, scalar>(rows, rest...);
-  }
-}
-
-template <int NV, bool add, typename scalar>
-void strip(int64_t rows, int64_t depth, const scalar* A, int64_t ar, int64_t ak, const scalar* B, int64_t ldb,
-           scalar* C, int64_t ldc) {
-  constexpr int R = tile_rows(NV);
-  int64_t r = 0;
-  for (; r + R <= rows; r += R) tile<R, NV, add, scalar>(depth, A + r * ar, ar, ak, B, ldb, C + r * ldc, ldc);
-  last_tile<R - 1, NV, add, scalar>(rows - r, depth, A + r * ar, ar, ak, B, ldb, C + r * ldc, ldc);
-}
-
-// "columns" is a multiple of the width.
-template <bool add, typename scalar>
-void multiply(int64_t rows, int64_t columns, int64_t depth, const scalar* A, int64_t ar, int64_t ak, const scalar* B,
-              int64_t ldb, scalar* C, int64_t ldc) {
-  constexpr int W = width<scalar>, most = INERTIAL_SIMD_BYTES == 64 ? 4 : 2;
-  int64_t n = 0;
-  for (; n + most * W <= columns; n += most * W)
-    strip<most, add>(rows, depth, A, ar, ak, B + n, ldb, C + n, ldc);
-  for (; n + 2 * W <= columns; n += 2 * W) strip<2, add>(rows, depth, A, ar, ak, B + n, ldb, C + n, ldc);
-  for (; n < columns; n += W) strip<1, add>(rows, depth, A, ar, ak, B + n, ldb, C + n, ldc);
-}
-
-// ------------------------------------------------------------------------------------------------------- rows of heads
-
-template <typename scalar, typename in> Vec<scalar> load_row(const in* row, int64_t d, int64_t size) {
-  return d + width<scalar> <= size ? load(row + d) : load_part(row + d, int(size - d));
-}
-template <typename scalar, typename out> void store_row(out* row, int64_t d, int64_t size, Vec<scalar> x) {
-  d + width<scalar> <= size ? store(row + d, x) : store_part(row + d, x, int(size - d));
-}
-
 // cos and sin of every feature of "count" tokens [count][2][Dp], the sine with the sign that each of a pair needs.
 template <typename scalar, typename P>
 void rotary_table(const P& p, Workspace<scalar>& w, int64_t first, int64_t count, scalar* table) {
@@ -108,9 +39,9 @@ void turn_rows(const in* x, int64_t x_row, int64_t x_size, int64_t count, int64_
   for (int64_t t = 0; t < count; ++t) {
     const scalar *cos_row = table + 2 * t * Dp, *sin_row = cos_row + Dp;
     for (int64_t d = 0; d < Dp; d += W) {
-      Vec<scalar> y = load_row<scalar>(x + t * x_row, d, x_size);
+      Vec<scalar> y = load_row(x + t * x_row, d, x_size);
       if (table != nullptr) y = y * load(cos_row + d) + swap_pairs<scalar>(y) * (direction * load(sin_row + d));
-      store_row<scalar>(out + t * out_row, d, out_size, y * factor);
+      store_row(out + t * out_row, d, out_size, y * factor);
     }
   }
 }
@@ -141,7 +72,7 @@ void to_lanes(const scalar* rows, int64_t row, int64_t count, int64_t columns, s
     for (int64_t c = 0; c < columns; c += W) {
       Vec<scalar> square[W];
       for (int i = 0; i < W; ++i)
-        square[i] = lane + i < count ? load_row<scalar>(rows + (lane + i) * row, c, columns) : Vec<scalar>{};
+        square[i] = lane + i < count ? load_row(rows + (lane + i) * row, c, columns) : Vec<scalar>{};
       transpose<scalar>(square);
       for (int i = 0; i < W; ++i) store(out + (c + i) * L + lane, square[i]);
     }
@@ -217,7 +148,7 @@ void block_gram(const P& p, Workspace<scalar>& w, const Block& b, scalar* gram) 
       for (int64_t j = 0; j < b.keys; ++j) {
         const scalar* row = p.gram + ((b.begin + j) * p.S + s) * p.gram_length;
         for (int64_t lane = 0; lane < b.count; lane += W)
-          store(gram + (s * b.keys + j) * L + lane, load_row<scalar>(row, b.first + lane, b.first + b.count));
+          store(gram + (s * b.keys + j) * L + lane, load_row(row, b.first + lane, b.first + b.count));
       }
     return;
   }
@@ -480,7 +411,7 @@ void pad_features(const scalar* phi, const int64_t* scale_ptr, int64_t S, int64_
     for (int64_t s = 0; s < S; ++s) {
       const int64_t size = scale_ptr[s + 1] - scale_ptr[s];
       for (int64_t c = 0; c < size; c += width<scalar>, out += width<scalar>)
-        store(out, load_row<scalar>(phi + t * M + scale_ptr[s], c, size));
+        store(out, load_row(phi + t * M + scale_ptr[s], c, size));
     }
 }
 template <typename scalar>
@@ -490,7 +421,7 @@ void unpad_features(const scalar* in, const int64_t* scale_ptr, int64_t S, int64
     for (int64_t s = 0; s < S; ++s) {
       const int64_t size = scale_ptr[s + 1] - scale_ptr[s];
       for (int64_t c = 0; c < size; c += width<scalar>, in += width<scalar>)
-        store_row<scalar>(phi + t * M + scale_ptr[s], c, size, load(in));
+        store_row(phi + t * M + scale_ptr[s], c, size, load(in));
     }
 }
 
@@ -504,7 +435,7 @@ void give_gram_gradient(const P& p, const Block& b, const scalar* dgram, const s
       for (int64_t j = 0; j < b.keys; ++j) {
         scalar* row = p.dgram + ((b.begin + j) * p.S + s) * p.gram_length;
         for (int64_t lane = 0; lane < b.count; lane += W)
-          store_row<scalar>(row, b.first + lane, b.first + b.count, load(grad + j * L + lane));
+          store_row(row, b.first + lane, b.first + b.count, load(grad + j * L + lane));
       }
       continue;
     }
@@ -572,7 +503,7 @@ void gram_sequence(const P& p, Workspace<scalar>& w, int64_t begin, int64_t end)
     for (int64_t s = 0; s < p.S; ++s)
       for (int64_t j = 0; j < N; ++j)
         for (int64_t lane = 0; lane < b.count; lane += W)
-          store_row<scalar>(p.out + ((begin + j) * p.S + s) * p.out_length, first + lane, first + b.count,
+          store_row(p.out + ((begin + j) * p.S + s) * p.out_length, first + lane, first + b.count,
                             load(gram + (s * N + j) * L + lane));
   }
 }

@@ -14,7 +14,7 @@
 namespace inertial {
 namespace {
 
-#define INERTIAL_KERNEL "georope_decode.h"
+#define INERTIAL_KERNEL "georope_decode_kernel.h"
 #include "simd_levels.h"
 
 template <typename scalar>
@@ -37,6 +37,7 @@ template <typename scalar, typename stored>
 void decode(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& gram, const Tensor& gain,
             const int64_t* slot, Tensor& key, Tensor& value, Tensor& out) {
   const int64_t heads = q.size(1), size = q.size(2), num_scales = gram.size(1), num_keys = gram.size(2);
+  if (q.numel() == 0) return;  // no rows, heads or features: nothing to write, nothing to attend to
   const int64_t key_row = key.stride(0), key_step = key.stride(1);
   const int64_t value_row = value.stride(0), value_step = value.stride(1);
   const scalar *query = q.const_data_ptr<scalar>(), *product = gram.const_data_ptr<scalar>();

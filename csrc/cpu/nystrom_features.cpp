@@ -13,7 +13,7 @@
 namespace inertial {
 namespace {
 
-#define INERTIAL_KERNEL "nystrom_features.h"
+#define INERTIAL_KERNEL "nystrom_features_kernel.h"
 #include "simd_levels.h"
 
 // Features of the positions, or with "grad" the gradient in them.

@@ -34,7 +34,7 @@ template <typename scalar> struct Problem {
   const scalar* bias;
 };
 
-#define INERTIAL_KERNEL "pair_attention.h"
+#define INERTIAL_KERNEL "pair_attention_kernel.h"
 #include "simd_levels.h"
 
 Tensor with_whole_channels(const Tensor& x) {

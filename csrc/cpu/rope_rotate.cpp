@@ -13,7 +13,7 @@
 namespace inertial {
 namespace {
 
-#define INERTIAL_KERNEL "rope_rotate.h"
+#define INERTIAL_KERNEL "rope_rotate_kernel.h"
 #include "simd_levels.h"
 
 constexpr int64_t kGrain = 16384;  // features that are worth a thread

@@ -14,7 +14,7 @@ namespace {
 
 constexpr int64_t kGrain = 16384;  // additions that are worth a thread
 
-// "W" neighbouring columns, summed in registers.
+// "W" neighboring columns, summed in registers.
 template <int W, typename scalar>
 void sum_columns(const scalar* in, int64_t rows, int64_t stride, scalar* out) {
   scalar sum[W] = {};

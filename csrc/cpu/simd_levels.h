@@ -1,5 +1,5 @@
 // Compiles the kernel file named by INERTIAL_KERNEL once for every instruction set, in the namespaces "portable",
-// "avx2" and "avx512" with simd.h beside it. Include inside namespace inertial, after bfloat16.h and capability.h; the
+// "avx2" and "avx512" with simd.h and simd_matrix.h beside it. Include inside namespace inertial, after bfloat16.h and capability.h; the
 // kernel file has neither include guard nor includes. Then run the level that the machine has:
 //
 //   #include "bfloat16.h"
@@ -14,6 +14,7 @@
 #define INERTIAL_SIMD_BYTES 16
 namespace portable {
 #include "simd.h"
+#include "simd_matrix.h"
 #include INERTIAL_KERNEL
 }  // namespace portable
 #undef INERTIAL_SIMD_BYTES
@@ -28,6 +29,7 @@ namespace portable {
 #define INERTIAL_SIMD_BYTES 32
 namespace avx2 {
 #include "simd.h"
+#include "simd_matrix.h"
 #include INERTIAL_KERNEL
 }  // namespace avx2
 #undef INERTIAL_SIMD_BYTES
@@ -42,6 +44,7 @@ namespace avx2 {
 #define INERTIAL_SIMD_BYTES 64
 namespace avx512 {
 #include "simd.h"
+#include "simd_matrix.h"
 #include INERTIAL_KERNEL
 }  // namespace avx512
 #undef INERTIAL_SIMD_BYTES

@@ -12,7 +12,7 @@ enum class SimdFunction { exp, log };
 
 namespace {
 
-#define INERTIAL_KERNEL "simd_math.h"
+#define INERTIAL_KERNEL "simd_math_kernel.h"
 #include "simd_levels.h"
 
 Tensor simd_map(SimdFunction function, const Tensor& x_) {

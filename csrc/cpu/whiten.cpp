@@ -137,7 +137,7 @@ struct Whitening {
   Matrix to_features(const Matrix& x, int64_t d) const { return to_covariance(x, d); }
 };
 
-#define INERTIAL_KERNEL "whiten.h"
+#define INERTIAL_KERNEL "whiten_kernel.h"
 #include "simd_levels.h"
 
 void check_whiten(const char* op, const Tensor& x, const Tensor& weight) {

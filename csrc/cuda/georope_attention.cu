@@ -1,6 +1,6 @@
 // GeoRoPE attention on CUDA: forward.
 #include "georope_forward.cuh"
-#include "georope_launch.h"
+#include "georope_launch.cuh"
 
 #include <tuple>
 

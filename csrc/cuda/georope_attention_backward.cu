@@ -1,6 +1,6 @@
 // GeoRoPE attention on CUDA: backward. Always deterministic.
 #include "georope_backward.cuh"
-#include "georope_launch.h"
+#include "georope_launch.cuh"
 
 #include <tuple>
 

@@ -1,7 +1,7 @@
 // One new token a sequence against its cache, on CUDA. Slots are on the device and not checked: a row whose slot is
 // outside the cache leaves it alone and gets zeros.
 #include "georope_decode.cuh"
-#include "launch.h"
+#include "launch.cuh"
 
 #include <cmath>
 

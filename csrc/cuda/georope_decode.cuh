@@ -1,7 +1,7 @@
 // One new token a sequence against its cache. The new token is written to its slot and used from where it came.
 #pragma once
 
-#include "scalar.h"
+#include "scalar.cuh"
 
 namespace inertial {
 

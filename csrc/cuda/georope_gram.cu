@@ -1,6 +1,6 @@
 // The products of Nystroem features that layers share, on CUDA.
 #include "georope_gram.cuh"
-#include "georope_launch.h"
+#include "georope_launch.cuh"
 
 namespace inertial {
 namespace {

@@ -4,7 +4,7 @@
 // column tile.
 #pragma once
 
-#include "fragment.h"
+#include "fragment.cuh"
 
 namespace inertial {
 
@@ -14,7 +14,7 @@ template <typename scalar, int DP> constexpr int kCols = sizeof(scalar) == 4 || 
 template <int C> constexpr int kGramStride = C + 8;  // floats; a warp's float2 accesses fall in different banks
 constexpr float kMasked = -1e30f, kLog2e = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
 
-// A tensor [T, H, D] with neighbouring features side by side.
+// A tensor [T, H, D] with neighboring features side by side.
 template <typename scalar> struct Heads {
   const scalar* data;
   int64_t token_stride, head_stride;
@@ -148,7 +148,7 @@ template <int products, int C, bool queries>
 __device__ __forceinline__ void load_gram(float* gram, const Geometry& geo, const Tile& tile, int col, int num_cols) {
   if (geo.phi == nullptr) {
     for (int e = threadIdx.x; e < geo.num_scales * kRows * C; e += blockDim.x) {
-      // Neighbouring threads take neighbouring queries, as memory has them.
+      // Neighboring threads take neighboring queries, as memory has them.
       const int s = e / (kRows * C), key = queries ? e / kRows % C : e / C % kRows, query = queries ? e % kRows : e % C;
       const int row = queries ? query : key, at = queries ? key : query;
       const int64_t k = queries ? col + key : tile.row + key, q = queries ? tile.row + query : col + query;

@@ -1,5 +1,5 @@
 // Nystroem features on CUDA, float32.
-#include "launch.h"
+#include "launch.cuh"
 #include "nystrom_features.cuh"
 
 #include <vector>

@@ -2,7 +2,7 @@
 // shared memory, the whitening matrix streams past them. Products in full float32: its large entries cancel.
 #pragma once
 
-#include "scalar.h"
+#include "scalar.cuh"
 
 namespace inertial {
 

@@ -1,5 +1,5 @@
 // Rotation of feature pairs on CUDA.
-#include "launch.h"
+#include "launch.cuh"
 #include "rope_rotate.cuh"
 
 namespace inertial {

@@ -1,7 +1,7 @@
 // Turns adjacent feature pairs by a phase that all heads of a token share; a thread a (token, pair), over the heads.
 #pragma once
 
-#include "scalar.h"
+#include "scalar.cuh"
 
 namespace inertial {
 

@@ -1,5 +1,5 @@
 // Sums over the rows of each segment, on CUDA.
-#include "launch.h"
+#include "launch.cuh"
 #include "segment.cuh"
 
 #include <vector>

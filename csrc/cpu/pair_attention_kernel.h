@@ -1,50 +1,5 @@
 // Scores are held transposed, [keys, lanes of queries], so that the softmax over keys is plain arithmetic in each lane.
 
-template <typename scalar> constexpr int64_t padded(int64_t n) {
-  return (n + width<scalar> - 1) / width<scalar> * width<scalar>;
-}
-
-// c [M, columns] (+)= a [M, depth] b [depth, columns] at one vector of columns; a has any strides.
-template <typename scalar, int M>
-static inline void multiply_rows(const scalar* a, int64_t row, int64_t step, int64_t depth, const scalar* b,
-                                 int64_t columns, scalar* c, bool add) {
-  Vec<scalar> sum[M];
-#pragma GCC unroll 8
-  for (int i = 0; i < M; ++i) sum[i] = add ? load(c + i * columns) : Vec<scalar>{};
-  for (int64_t l = 0; l < depth; ++l) {
-    const Vec<scalar> x = load(b + l * columns);
-#pragma GCC unroll 8
-    for (int i = 0; i < M; ++i) sum[i] += x * a[i * row + l * step];
-  }
-#pragma GCC unroll 8
-  for (int i = 0; i < M; ++i) store(c + i * columns, sum[i]);
-}
-
-// c [rows, columns] (+)= a b with a[i, l] = a[i * row + l * step] and columns whole vectors.
-template <typename scalar>
-static inline void multiply(const scalar* a, int64_t row, int64_t step, int64_t rows, int64_t depth, const scalar* b,
-                            int64_t columns, scalar* c, bool add = false) {
-  for (int64_t j = 0; j < columns; j += width<scalar>) {
-    for (int64_t i = 0; i < rows;) {
-      const int64_t left = rows - i;
-      const int64_t take = left > 16 ? 8 : left > 8 ? (left + 1) / 2 : left;  // even shares: short ones only wait
-      const scalar* from = a + i * row;
-      scalar* to = c + i * columns + j;
-      switch (take) {
-        case 1: multiply_rows<scalar, 1>(from, row, step, depth, b + j, columns, to, add); break;
-        case 2: multiply_rows<scalar, 2>(from, row, step, depth, b + j, columns, to, add); break;
-        case 3: multiply_rows<scalar, 3>(from, row, step, depth, b + j, columns, to, add); break;
-        case 4: multiply_rows<scalar, 4>(from, row, step, depth, b + j, columns, to, add); break;
-        case 5: multiply_rows<scalar, 5>(from, row, step, depth, b + j, columns, to, add); break;
-        case 6: multiply_rows<scalar, 6>(from, row, step, depth, b + j, columns, to, add); break;
-        case 7: multiply_rows<scalar, 7>(from, row, step, depth, b + j, columns, to, add); break;
-        default: multiply_rows<scalar, 8>(from, row, step, depth, b + j, columns, to, add);
-      }
-      i += take;
-    }
-  }
-}
-
 // One head of one molecule: n atoms with F = parts * size features each.
 template <typename scalar> struct Head {
   int64_t n, parts, size, F, Fp, np, first, channel;
@@ -128,26 +83,30 @@ static inline void softmax_backward(const Head<scalar>& h, const scalar* p, cons
   }
 }
 
+// out [keys, np] (+)= of_keys [n, Fp] times of_queries [F, np].
+template <bool add = false, typename scalar>
+static inline void inner_products(const Head<scalar>& h, const scalar* of_keys, const scalar* of_queries, scalar* out) {
+  multiply<add>(h.n, h.np, h.F, of_keys, h.Fp, int64_t(1), of_queries, h.np, out, h.np);
+}
+
 template <typename scalar>
 static inline scalar* probabilities(const Head<scalar>& h, const scalar* k, const scalar* q_lanes, const scalar* bias,
                                     int64_t longest, scalar*& scratch) {
   scalar* p = h.square(scratch);
-  multiply(k, h.Fp, 1, h.n, h.F, q_lanes, h.np, p);
+  inner_products(h, k, q_lanes, p);
   add_bias(h, bias, longest, p);
   softmax(h, p);
   return p;
 }
 
 // x [queries or keys, Fp] (+)= scores times features of the other side.
-template <typename scalar>
-static inline void sum_keys(const Head<scalar>& h, const scalar* scores, const scalar* of_keys, scalar* out,
-                            bool add = false) {
-  multiply(scores, 1, h.np, h.n, h.n, of_keys, h.Fp, out, add);
+template <bool add = false, typename scalar>
+static inline void sum_keys(const Head<scalar>& h, const scalar* scores, const scalar* of_keys, scalar* out) {
+  multiply<add>(h.n, h.Fp, h.n, scores, int64_t(1), h.np, of_keys, h.Fp, out, h.Fp);
 }
-template <typename scalar>
-static inline void sum_queries(const Head<scalar>& h, const scalar* scores, const scalar* of_queries, scalar* out,
-                               bool add = false) {
-  multiply(scores, h.np, 1, h.n, h.n, of_queries, h.Fp, out, add);
+template <bool add = false, typename scalar>
+static inline void sum_queries(const Head<scalar>& h, const scalar* scores, const scalar* of_queries, scalar* out) {
+  multiply<add>(h.n, h.Fp, h.n, scores, h.np, int64_t(1), of_queries, h.Fp, out, h.Fp);
 }
 
 template <typename scalar>
@@ -173,7 +132,7 @@ void attend_backward(const Problem<scalar>& z, const Features<scalar>& grad, int
   const int64_t longest = z.shape.longest, place = (molecule * z.shape.heads + head) * longest * longest;
   const scalar* p = probabilities(h, k, q_lanes, z.bias + place, longest, scratch);
   scalar *ds = h.square(scratch), *sum = h.rows(scratch);
-  multiply(v, h.Fp, 1, h.n, h.F, g_lanes, h.np, ds);
+  inner_products(h, v, g_lanes, ds);
   softmax_backward(h, p, ds, ds);
   write_bias(h, ds, longest, dbias + place);
   sum_queries(h, p, g, sum), h.scatter(sum, 1, dv);
@@ -197,13 +156,13 @@ void attend_backward_backward(const Problem<scalar>& z, const Features<scalar>& 
   const scalar* p = probabilities(h, k, q_lanes, z.bias + place, longest, scratch);
   scalar *dp = h.square(scratch), *ds = h.square(scratch), *t = h.square(scratch), *dt = h.square(scratch);
   scalar *on_p = h.square(scratch), *sum = h.rows(scratch), *p_dp = scratch, *p_t = scratch + h.np;
-  multiply(v, h.Fp, 1, h.n, h.F, g_lanes, h.np, dp);
+  inner_products(h, v, g_lanes, dp);
   softmax_backward(h, p, dp, ds, p_dp);
-  multiply(k, h.Fp, 1, h.n, h.F, tq_lanes, h.np, t);
-  multiply(tk, h.Fp, 1, h.n, h.F, q_lanes, h.np, t, true);
+  inner_products(h, k, tq_lanes, t);
+  inner_products<true>(h, tk, q_lanes, t);
   add_bias(h, ddbias + place, longest, t);  // the change of the scores
   softmax_backward(h, p, t, dt, p_t);       // and of the probabilities
-  multiply(tv, h.Fp, 1, h.n, h.F, g_lanes, h.np, on_p);
+  inner_products(h, tv, g_lanes, on_p);
   for (int64_t j = 0; j < h.n; ++j)
     for (int64_t c = 0; c < h.np; c += width<scalar>) {
       const int64_t at = j * h.np + c;
@@ -211,8 +170,8 @@ void attend_backward_backward(const Problem<scalar>& z, const Features<scalar>& 
     }
   softmax_backward(h, p, on_p, on_p);  // now on the scores
   write_bias(h, on_p, longest, dbias + place);
-  sum_keys(h, dt, v, sum), sum_keys(h, p, tv, sum, true), h.scatter(sum, 1, dgrad);
+  sum_keys(h, dt, v, sum), sum_keys<true>(h, p, tv, sum), h.scatter(sum, 1, dgrad);
   sum_queries(h, dt, g, sum), h.scatter(sum, 1, dv);
-  sum_keys(h, ds, tk, sum), sum_keys(h, on_p, k, sum, true), h.scatter(sum, h.scale, dq);
-  sum_queries(h, ds, tq, sum), sum_queries(h, on_p, q, sum, true), h.scatter(sum, h.scale, dk);
+  sum_keys(h, ds, tk, sum), sum_keys<true>(h, on_p, k, sum), h.scatter(sum, h.scale, dq);
+  sum_queries(h, ds, tq, sum), sum_queries<true>(h, on_p, q, sum), h.scatter(sum, h.scale, dk);
 }

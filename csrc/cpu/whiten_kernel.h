@@ -1,21 +1,9 @@
-template <typename scalar> constexpr int64_t padded(int64_t d) {
-  return (d + width<scalar> - 1) / width<scalar> * width<scalar>;
-}
-
-template <typename scalar> static inline Vec<scalar> load_at(const scalar* row, int64_t c, int64_t d) {
-  return d - c < width<scalar> ? load_part(row + c, int(d - c)) : load(row + c);
-}
-
-template <typename scalar> static inline void store_at(scalar* row, int64_t c, int64_t d, Vec<scalar> x) {
-  d - c < width<scalar> ? store_part(row + c, x, int(d - c)) : store(row + c, x);
-}
-
 // out [3, step] = x [3, d] times a factor a channel, with zeros behind.
 template <typename scalar>
 static inline void times_channels(const scalar* x, const scalar* factor, int64_t d, int64_t step, scalar* out) {
   for (int64_t c = 0; c < d; c += width<scalar>) {
-    const Vec<scalar> f = load_at(factor, c, d);
-    for (int i = 0; i < 3; ++i) store(out + i * step + c, load_at(x + i * d, c, d) * f);
+    const Vec<scalar> f = load_row(factor, c, d);
+    for (int i = 0; i < 3; ++i) store(out + i * step + c, load_row(x + i * d, c, d) * f);
   }
 }
 
@@ -31,7 +19,7 @@ template <typename scalar> static inline void means(const scalar* rows, int64_t 
 template <typename scalar>
 static inline void copy_rows(const scalar* x, int64_t d, int64_t step, bool center, scalar* out) {
   for (int i = 0; i < 3; ++i)
-    for (int64_t c = 0; c < d; c += width<scalar>) store(out + i * step + c, load_at(x + i * d, c, d));
+    for (int64_t c = 0; c < d; c += width<scalar>) store(out + i * step + c, load_row(x + i * d, c, d));
   if (!center) return;
   double mean[3];
   means(out, d, step, mean);
@@ -75,7 +63,7 @@ void whiten(const Whitening& w, const scalar* x, const scalar* weight, int64_t d
   const Matrix root = spectrum.root();
   for (int64_t c = 0; c < d; c += width<scalar>)
     for (int i = 0; i < 3; ++i)
-      store_at(out + i * d, c, d, row_times(root, i, features, step, c) * load_at(weight, c, d));
+      store_row(out + i * d, c, d, row_times(root, i, features, step, c) * load_row(weight, c, d));
 }
 
 // Adds to dweight [step].
@@ -96,9 +84,9 @@ void whiten_backward(const Whitening& w, const scalar* grad, const scalar* x, co
   for (int64_t c = 0; c < d; c += width<scalar>) {
     Vec<scalar> sum = load(dweight + c);
     for (int i = 0; i < 3; ++i) {
-      store_at(dx + i * d, c, d, row_times(root, i, scaled, step, c) + row_times(along, i, features, step, c) -
+      store_row(dx + i * d, c, d, row_times(root, i, scaled, step, c) + row_times(along, i, features, step, c) -
                                      splat(scalar(shift[i])));
-      sum += load_at(grad + i * d, c, d) * row_times(root, i, features, step, c);
+      sum += load_row(grad + i * d, c, d) * row_times(root, i, features, step, c);
     }
     store(dweight + c, sum);
   }
@@ -130,16 +118,16 @@ void whiten_backward_backward(const Whitening& w, const scalar* ddx, const scala
   droot.times(mean, shift);
   root.times(other_mean, other_shift);
   for (int64_t c = 0; c < d; c += width<scalar>) {
-    const Vec<scalar> by_weight = load_at(weight, c, d), by_ddweight = load_at(ddweight, c, d);
+    const Vec<scalar> by_weight = load_row(weight, c, d), by_ddweight = load_row(ddweight, c, d);
     Vec<scalar> sum = load(dweight + c);
     for (int i = 0; i < 3; ++i) {
       const Vec<scalar> turned = row_times(root, i, change, step, c) + row_times(droot, i, features, step, c);
-      store_at(dgrad + i * d, c, d, by_weight * turned + by_ddweight * row_times(root, i, features, step, c));
-      store_at(dx + i * d, c, d,
+      store_row(dgrad + i * d, c, d, by_weight * turned + by_ddweight * row_times(root, i, features, step, c));
+      store_row(dx + i * d, c, d,
                row_times(droot, i, scaled, step, c) + row_times(root, i, other, step, c) +
                    row_times(along_change, i, change, step, c) + row_times(along, i, features, step, c) -
                    splat(scalar(shift[i] + other_shift[i])));
-      sum += load_at(grad + i * d, c, d) * turned;
+      sum += load_row(grad + i * d, c, d) * turned;
     }
     store(dweight + c, sum);
   }

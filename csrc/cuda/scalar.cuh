@@ -1,7 +1,7 @@
 // Single elements of any type as the type that sums are kept in: float64 for float64, else float32.
 #pragma once
 
-#include "fragment.h"
+#include "fragment.cuh"
 
 namespace inertial {
 

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "../check.h"
-#include "fragment.h"
+#include "fragment.cuh"
 
 #include <cuda_runtime.h>
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>

@@ -17,7 +17,7 @@ static inline Vec<scalar> products(const scalar* a, const stored* b, int64_t siz
   Vec<scalar> sum{};
   int64_t d = 0;
   for (; d + W <= size; d += W) sum += load(a + d) * load(b + d);
-  if (d < size) sum += load_part(a + d, int(size - d)) * load_part(b + d, int(size - d));
+  if (d < size) sum += load_row(a, d, size) * load_row(b, d, size);
   return sum;
 }
 
@@ -51,18 +51,16 @@ void weights(scalar* score, scalar scale, const scalar* gain, const scalar* gram
   const auto count = [&](int64_t j) { return int(seen - j < W ? seen - j : W); };
   scalar highest = -INFINITY;
   for (int64_t j = 0; j < seen; j += W) {
-    const int n = count(j);
-    Vec<scalar> x = load_part(score + j, n) * scale;
-    for (int64_t s = 0; s < num_scales; ++s) x += load_part(gram + s * num_keys + j, n) * gain[s];
-    store_part(score + j, x, n);
-    for (int i = 0; i < n; ++i) highest = x[i] > highest ? x[i] : highest;
+    Vec<scalar> x = load_row(score, j, seen) * scale;
+    for (int64_t s = 0; s < num_scales; ++s) x += load_row(gram + s * num_keys, j, seen) * gain[s];
+    store_row(score, j, seen, x);
+    for (int i = 0; i < count(j); ++i) highest = x[i] > highest ? x[i] : highest;
   }
   scalar total = 0;
   for (int64_t j = 0; j < seen; j += W) {
-    const int n = count(j);
-    const Vec<scalar> x = exp(load_part(score + j, n) - highest);
-    store_part(score + j, x, n);
-    for (int i = 0; i < n; ++i) total += x[i];
+    const Vec<scalar> x = exp(load_row(score, j, seen) - highest);
+    store_row(score, j, seen, x);
+    for (int i = 0; i < count(j); ++i) total += x[i];
   }
   for (int64_t j = 0; j < seen; ++j) score[j] /= total;
 }
@@ -83,10 +81,9 @@ static inline void add_values(const scalar* weight, int64_t weight_step, const s
       store(row + d, sum);
     }
     if (d == size) continue;
-    const int n = int(size - d);
-    Vec<scalar> sum = load_part(row + d, n);
-    for (int k = 0; k < K; ++k) sum += load_part(from + k * value_step + d, n) * weight[h * weight_step + k];
-    store_part(row + d, sum, n);
+    Vec<scalar> sum = load_row(row, d, size);
+    for (int k = 0; k < K; ++k) sum += load_row(from + k * value_step, d, size) * weight[h * weight_step + k];
+    store_row(row, d, size, sum);
   }
 }
 

@@ -1,6 +1,6 @@
 // Matrix products of one warp, C [16, 8] += A [16, 16] B [16, 8] in float32, of float32, bfloat16 or float16.
 //
-// Lane l = 4g + t holds "pairs" of neighbours along the summed dimension k: of A rows g and g + 8, of B column g, of
+// Lane l = 4g + t holds "pairs" of neighbors along the summed dimension k: of A rows g and g + 8, of B column g, of
 // C rows g and g + 8 at columns 2t and 2t + 1 (the fragment layouts of PTX mma.sync). The order of k is free as long as
 // A and B agree. 16-bit operands take one mma.m16n8k16. float32 takes tf32 products of a high and a low part: 3
 // products keep 22 bits of the operands, nearly all of float32; 1 keeps 11.
@@ -18,7 +18,7 @@ template <typename scalar> struct PairOf { using type = uint32_t; };
 template <> struct PairOf<float> { using type = float2; };
 template <typename scalar> using Pair = typename PairOf<scalar>::type;
 
-// Four neighbouring features: the unit of all loads and stores, 8 or 16 bytes.
+// Four neighboring features: the unit of all loads and stores, 8 or 16 bytes.
 template <typename scalar> struct alignas(2 * sizeof(Pair<scalar>)) Quad { Pair<scalar> pair[2]; };
 
 __device__ __forceinline__ uint32_t bits_of(float x) {
@@ -176,7 +176,7 @@ __device__ __forceinline__ void columns(Pair<scalar> (&b)[2], const Quad<scalar>
   }
 }
 
-// Two neighbouring C fragments [16, 8] as an operand A whose k are their 16 columns.
+// Two neighboring C fragments [16, 8] as an operand A whose k are their 16 columns.
 template <typename scalar>
 __device__ __forceinline__ void rows_of(Pair<scalar> (&a)[4], const float (&left)[4], const float (&right)[4]) {
   a[0] = Pairs<scalar>::pack(left[0], left[1]);

@@ -30,9 +30,8 @@ void rotate_token(const stored* x, const double* phase, int64_t heads, int64_t p
       store(out + d, part * load(same + d) + swap_pairs<scalar>(part) * load(other + d));
     }
     if (d == size) continue;
-    const int n = int(size - d);
-    const Vec<scalar> part = load_part(x + d, n);
-    store_part(out + d, part * load_part(same + d, n) + swap_pairs<scalar>(part) * load_part(other + d, n), n);
+    const Vec<scalar> part = load_row(x, d, size);
+    store_row(out, d, size, part * load_row(same, d, size) + swap_pairs<scalar>(part) * load_row(other, d, size));
   }
 }
 

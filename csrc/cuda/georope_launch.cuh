@@ -2,7 +2,7 @@
 #pragma once
 
 #include "georope_tile.cuh"
-#include "launch.h"
+#include "launch.cuh"
 
 #include <cmath>
 

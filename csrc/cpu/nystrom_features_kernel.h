@@ -1,28 +1,5 @@
-// Rows that share a pass over the whitening matrix; their sums fit the registers of the level.
-constexpr int kRows = INERTIAL_SIMD_BYTES == 64 ? 8 : 4;
-
-template <typename scalar> constexpr int64_t padded(int64_t m) {
-  return (m + 2 * width<scalar> - 1) / (2 * width<scalar>) * (2 * width<scalar>);
-}
-
-// c [kRows, step] = a [kRows, depth] b [depth, step]; a row's sums do not depend on the other rows.
-template <typename scalar>
-static inline void multiply(const scalar* a, int64_t depth, const scalar* b, int64_t step, scalar* c) {
-  constexpr int W = width<scalar>;
-  for (int64_t j = 0; j < step; j += 2 * W) {
-    Vec<scalar> sum[kRows][2] = {};
-    for (int64_t l = 0; l < depth; ++l) {
-      const Vec<scalar> first = load(b + l * step + j), second = load(b + l * step + j + W);
-#pragma GCC unroll 8
-      for (int i = 0; i < kRows; ++i) {
-        sum[i][0] += first * a[i * depth + l];
-        sum[i][1] += second * a[i * depth + l];
-      }
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < kRows; ++i) store(c + i * step + j, sum[i][0]), store(c + i * step + j + W, sum[i][1]);
-  }
-}
+// Rows that share a pass over the whitening matrix: whole tiles of four vectors with AVX-512, of two elsewhere.
+constexpr int kRows = INERTIAL_SIMD_BYTES == 64 ? 2 * tile_rows(4) : tile_rows(2);
 
 // out [m] = exp(rate |p - z|^2) for the landmarks z [3, step].
 template <typename scalar>
@@ -31,7 +8,7 @@ static inline void kernel_row(const scalar* p, const scalar* z, int64_t m, int64
   for (int64_t l = 0; l < m; l += W) {
     const Vec<scalar> x = load(z + l) - p[0], y = load(z + step + l) - p[1], w = load(z + 2 * step + l) - p[2];
     const Vec<scalar> value = exp((x * x + y * y + w * w) * rate);
-    m - l < W ? store_part(out + l, value, int(m - l)) : store(out + l, value);
+    store_row(out, l, m, value);
   }
 }
 
@@ -45,7 +22,7 @@ void features(const scalar* pos, int rows, const scalar* z, const scalar* whiten
   for (int64_t s = 0; s < num_scales; ++s) {
     const scalar rate = -0.5 / (widths[s] * widths[s]);
     for (int i = 0; i < rows; ++i) kernel_row(pos + 3 * i, z, m, step, rate, kernel + i * m);
-    multiply(kernel, m, whitening + s * m * step, step, block);
+    multiply<false>(kRows, step, m, kernel, m, int64_t(1), whitening + s * m * step, step, block, step);
     for (int i = 0; i < rows; ++i) std::copy_n(block + i * step, m, phi + (i * num_scales + s) * m);
   }
 }
@@ -62,7 +39,7 @@ void features_pos(const scalar* grad, const scalar* pos, int rows, const scalar*
   for (int64_t s = 0; s < num_scales; ++s) {
     const scalar rate = -0.5 / (widths[s] * widths[s]);
     for (int i = 0; i < rows; ++i) std::copy_n(grad + (i * num_scales + s) * m, m, given + i * m);
-    multiply(given, m, turned + s * m * step, step, block);
+    multiply<false>(kRows, step, m, given, m, int64_t(1), turned + s * m * step, step, block, step);
     for (int i = 0; i < rows; ++i) {
       const scalar* p = pos + 3 * i;
       kernel_row(p, z, step, step, rate, kernel);
