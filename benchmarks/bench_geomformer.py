@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from torch_geometric.nn.models import SchNet, ViSNet, visnet
 
 from torch_geometric_inertial import GeoMFormer, GeoMFormerConfig, PaiNN, TorchMDNet
+from torch_geometric_inertial.neighbors.neighbor_list import neighbor_list
 from torch_geometric_inertial.ops import library
-from torch_geometric_inertial.ops.radius_edges import radius_edges
 
 CUTOFF, ELEMENTS, DATA = 5.0, (1, 6, 7, 8, 9, 15, 16, 17, 35, 53), Path('../shared/data')
 MODELS = ('GeoMFormer', 'ViSNet', 'SchNet', 'PaiNN', 'TorchMDNet')
@@ -34,7 +34,7 @@ MODELS = ('GeoMFormer', 'ViSNet', 'SchNet', 'PaiNN', 'TorchMDNet')
 def neighbours(pos: Tensor, r: float, batch: Tensor, loop: bool = False, max_num_neighbors: int = 0) -> Tensor:
     """In place of torch_cluster's `radius_graph`: senders and receivers [2, E]."""
     ptr = torch.searchsorted(batch, torch.arange(int(batch[-1]) + 2))
-    row, col = radius_edges(pos.detach(), ptr, r)
+    row, col = neighbor_list(pos.detach(), ptr, r)
     keep = slice(None) if loop else row != col
     return torch.stack([col[keep], row[keep]])
 
@@ -178,7 +178,7 @@ def scaling(sizes: list[int]) -> None:
     print('|---|---|---|---|---|---|---|---|')
     for atoms in sizes:
         model, inputs = local_model(), crystal(atoms)
-        pairs = radius_edges(inputs[1], torch.tensor([0, atoms]), CUTOFF)[0].numel() / atoms
+        pairs = neighbor_list(inputs[1], torch.tensor([0, atoms]), CUTOFF)[0].numel() / atoms
         cells = []
         for name, call in (('infer', inference_of(model, inputs, 1)), ('step', step_of(model, inputs, 1))):
             taken = milliseconds({'': call}, 2)[''][0]

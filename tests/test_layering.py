@@ -18,15 +18,17 @@ BELOW = {
     'files': set(),
     'frames': {'elements'},
     'ops': {'elements'},
+    'neighbors': {'ops'},
     'superpose': {'ops'},
-    'nn': {'ops', 'frames', 'elements'},
+    'nn': {'ops', 'neighbors', 'frames', 'elements'},
     'generation': {'nn', 'frames', 'elements'},
-    'models': {'generation', 'data', 'nn', 'ops', 'frames', 'elements', 'files'},
+    'models': {'data', 'generation', 'nn', 'ops', 'neighbors', 'frames', 'elements', 'files'},
     'chem': {'data', 'superpose', 'frames', 'elements', 'files'},
     'transforms': {'data', 'fields', 'frames', 'chem', 'elements'},
     'datasets': {'chem', 'elements', 'files'},
-    'training': {'data', 'models', 'nn', 'superpose', 'ops', 'frames', 'elements', 'files'},
-    'metrics': {'data', 'models', 'transforms', 'chem', 'nn', 'ops', 'frames', 'elements', 'files'},
+    'training': {'data', 'models', 'nn', 'superpose', 'ops', 'neighbors', 'frames', 'elements',
+                 'files'},
+    'metrics': {'data', 'models', 'transforms', 'chem', 'nn', 'ops', 'neighbors', 'frames', 'elements', 'files'},
     'calculators': {'data', 'models', 'elements'},
     'testing': {'data', 'frames', 'elements', 'chem'},
     '__main__': {'cli'},
@@ -39,6 +41,7 @@ UNKNOWN = {
     'frames': {'torch_geometric'},
     'superpose': {'torch_geometric'},
     'ops': {'torch_geometric'},
+    'neighbors': {'torch_geometric'},
     'nn': {'rdkit', 'argparse'},
     'generation': {'rdkit', 'argparse'},
     'models': {'rdkit', 'argparse'},
@@ -88,6 +91,52 @@ def test_imports_point_down_only(module):
             assert top != 'rdkit' or part == 'chem', f'{where} outside chem'
         if top == PACKAGE and part in BELOW and rest:
             assert rest[0] in BELOW[part] | {part, '_C', '_CUDA'}, where
+
+
+#: Packages whose modules still import each other in a loop.
+LOOPS = {'models'}
+
+
+def modules_imported(module: Path) -> set[Path]:
+    """The modules of the same part of the package that a module imports, at the top or in a function."""
+    folder, found = module.parts[0], set()
+    for name, _, _ in imports_of((ROOT / module).read_text(), (PACKAGE, *module.parts[:-1])):
+        top, *rest = name.split('.')
+        if top != PACKAGE or rest[:1] != [folder]:
+            continue
+        candidates = [Path(*rest[:length]).with_suffix('.py') for length in range(len(rest), 1, -1)]
+        found |= {next((path for path in candidates if path in MODULES), Path(folder, '__init__.py'))}
+    return found - {module}
+
+
+def loop_among(imports: dict) -> list | None:
+    """A way from a module back to itself, if there is one."""
+    done: set = set()
+
+    def walk(module, path: list) -> list | None:
+        if module in path:
+            return [*path[path.index(module):], module]
+        if module in done:
+            return None
+        found = next(filter(None, (walk(other, [*path, module]) for other in sorted(imports[module]))), None)
+        done.add(module)
+        return found
+
+    return next(filter(None, (walk(module, []) for module in sorted(imports))), None)
+
+
+@pytest.mark.parametrize('package', sorted({module.parts[0] for module in MODULES if len(module.parts) > 1} - LOOPS))
+def test_no_two_modules_of_a_package_import_each_other_in_a_loop(package):
+    modules = [module for module in MODULES if module.parts[0] == package and module.name != '__init__.py']
+    loop = loop_among({module: modules_imported(module) & set(modules) for module in modules})
+    assert loop is None, ' imports '.join(map(str, loop))
+
+
+def test_a_loop_is_found():
+    assert loop_among({'a': {'b', 'c'}, 'b': {'c'}, 'c': set()}) is None
+    assert loop_among({'a': {'b'}, 'b': {'c'}, 'c': {'d', 'b'}, 'd': set()}) == ['b', 'c', 'b']
+    assert modules_imported(Path('nn', 'geo_rope_geometry.py')) >= {Path('nn', 'kv_cache.py'), Path('nn', 'packing.py')}
+    assert Path('nn', 'nystrom.py') in modules_imported(Path('nn', '__init__.py'))  # a relative import
 
 
 def test_the_walk_sees_what_it_should():

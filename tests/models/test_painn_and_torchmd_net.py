@@ -9,8 +9,8 @@ from torch_geometric.data import Data
 from torch_geometric_inertial import PaiNN, PaiNNConfig, TorchMDNet, TorchMDNetConfig
 from torch_geometric_inertial.models.painn import PaiNNLayer
 from torch_geometric_inertial.models.torchmd_net import TorchMDNetLayer
+from torch_geometric_inertial.neighbors.edges import Edges
 from torch_geometric_inertial.nn.edge_attention import edge_attention
-from torch_geometric_inertial.ops.edges import Edges
 from torch_geometric_inertial.testing import random_rotation
 
 CUTOFF, WIDTH, KERNELS = 3.0, 8, 5

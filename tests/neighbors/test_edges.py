@@ -1,11 +1,9 @@
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torch_geometric_inertial.ops import edges as module
-from torch_geometric_inertial.ops.edges import Edges, edge_dot, edge_sum
-from torch_geometric_inertial.ops.radius_edges import radius_edges
+from torch_geometric_inertial.neighbors import edges as module
+from torch_geometric_inertial.neighbors.edges import Edges, edge_dot, edge_sum
 
 
 def random_edges(size, seed, share=0.4):
@@ -50,22 +48,3 @@ def test_edges_turned_twice_are_the_edges(size, seed):
     back = edges.transposed
     assert (back.row.diff() >= 0).all() and back.transposed is edges
     assert torch.equal(back.row[back.order], edges.col) and torch.equal(back.col[back.order], edges.row)
-
-
-@settings(deadline=None, max_examples=40)
-@given(lengths=st.lists(st.integers(0, 9), min_size=1, max_size=4), seed=st.integers(0, 10**6),
-       cutoff=st.floats(0.1, 8.0))
-def test_radius_edges_are_the_near_pairs(lengths, seed, cutoff):
-    ptr = torch.tensor([0, *lengths]).cumsum(0)
-    pos = 2 * features(int(ptr[-1]), 3, seed=seed)
-    batch = torch.repeat_interleave(ptr.diff())
-    apart = (pos[:, None] - pos[None]).square().sum(-1)
-    expected = ((apart <= cutoff ** 2) & (batch[:, None] == batch[None])).nonzero().T
-    row, col = radius_edges(pos, ptr, cutoff)
-    assert torch.equal(torch.stack([row, col]), expected.view(2, -1))
-
-
-@pytest.mark.parametrize('cutoff', [0.0, -1.0, float('inf'), float('nan')])
-def test_bad_cutoff(cutoff):
-    with pytest.raises(ValueError, match=r"'cutoff' must be positive and finite \(got"):
-        radius_edges(torch.zeros(1, 3), torch.tensor([0, 1]), cutoff)

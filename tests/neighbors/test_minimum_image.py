@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torch_geometric_inertial.ops import minimum_image
+from torch_geometric_inertial.neighbors.minimum_image import minimum_image
 
 CUBE = 10 * torch.eye(3, dtype=torch.float64).expand(1, 3, 3)
 PERIODIC = torch.ones(1, 3, dtype=torch.bool)

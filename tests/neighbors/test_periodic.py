@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torch_geometric_inertial.ops.periodic_edges import heights, periodic_edges, translations
-from torch_geometric_inertial.ops.radius_edges import near_pairs, radius_edges
+from torch_geometric_inertial.neighbors.neighbor_list import neighbor_list
+from torch_geometric_inertial.neighbors.periodic import periodic_neighbor_list, plane_spacings, translations
 
 
 def random_system(sizes, seed):
@@ -38,7 +38,7 @@ def by_loops(pos, ptr, cell, pbc, cutoff, reach=14):
        cutoff=st.floats(0.3, 3.0))
 def test_they_are_the_near_images(sizes, seed, cutoff):
     pos, ptr, cell, pbc = random_system(sizes, seed)
-    row, col, shift = periodic_edges(pos, ptr, cell, pbc, cutoff)
+    row, col, shift = periodic_neighbor_list(pos, ptr, cell, pbc, cutoff)
     edges = list(zip(row.tolist(), col.tolist(), *shift.T.tolist(), strict=True))
     assert len(edges) == len(set(edges))
     assert set(edges) == by_loops(pos, ptr, cell, pbc, cutoff, reach=20)
@@ -53,27 +53,27 @@ def test_they_are_those_of_ase():
         atoms = ase.Atoms('C6', pos.numpy(), cell=cell[0].numpy(), pbc=pbc[0].numpy())
         theirs = set(zip(*(x.tolist() for x in neighborlist.neighbor_list('ij', atoms, 3.7)),
                          map(tuple, neighborlist.neighbor_list('S', atoms, 3.7).tolist()), strict=True))
-        row, col, shift = periodic_edges(pos, ptr, cell, pbc, 3.7)
+        row, col, shift = periodic_neighbor_list(pos, ptr, cell, pbc, 3.7)
         other = (row != col) | shift.any(1)
         ours = set(zip(row[other].tolist(), col[other].tolist(), map(tuple, shift[other].tolist()), strict=True))
         assert ours == theirs and len(ours) == int(other.sum())
 
 
-def test_without_a_period_they_are_radius_edges():
+def test_without_a_period_they_are_the_neighbor_list():
     pos, ptr, cell, _ = random_system([5, 3], 0)
-    row, col, shift = periodic_edges(pos, ptr, 0 * cell, torch.zeros(2, 3, dtype=torch.bool), 4.0)
+    row, col, shift = periodic_neighbor_list(pos, ptr, 0 * cell, torch.zeros(2, 3, dtype=torch.bool), 4.0)
     assert not shift.any()
-    assert all(torch.equal(a, b) for a, b in zip((row, col), radius_edges(pos, ptr, 4.0), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip((row, col), neighbor_list(pos, ptr, 4.0), strict=True))
 
 
 def test_a_vector_that_is_no_period_may_be_zero():
     pos, ptr, cell, _ = random_system([4], 1)
     pbc = torch.tensor([[True, False, True]])
-    some = periodic_edges(pos, ptr, cell, pbc, 3.0)
+    some = periodic_neighbor_list(pos, ptr, cell, pbc, 3.0)
     cell[0, 1] = 0
-    for a, b in zip(periodic_edges(pos, ptr, cell, pbc, 3.0), some, strict=True):
+    for a, b in zip(periodic_neighbor_list(pos, ptr, cell, pbc, 3.0), some, strict=True):
         assert torch.equal(a, b)
-    planes = heights(cell, pbc)[0]
+    planes = plane_spacings(cell, pbc)[0]
     assert planes[1] == torch.inf
     sine = torch.linalg.cross(cell[0, 0], cell[0, 2]).norm()
     torch.testing.assert_close(planes[[0, 2]], sine / cell[0, [2, 0]].norm(dim=1))
@@ -85,17 +85,9 @@ def test_translations_are_differentiable():
     assert torch.autograd.gradcheck(lambda c: translations(shift, c, index), [cell])
 
 
-def test_pairs_of_two_lists():
-    g = torch.Generator().manual_seed(0)
-    a, b = torch.randn(20, 3, generator=g), 2 * torch.randn(30, 3, generator=g)
-    groups = torch.arange(20) // 10, torch.arange(30) // 15
-    near = (torch.cdist(a, b) <= 1.3) & (groups[0][:, None] == groups[1][None])
-    assert torch.equal(torch.stack(near_pairs(a, groups[0], b, groups[1], 1.3)), near.nonzero().T)
-
-
 @pytest.mark.parametrize('rows', [
     [[3.0, 0, 0], [0, 0, 0], [0, 0, 3]], [[3.0, 0, 0], [3, 0, 0.01], [0, 3, 0]], [[0.01, 0, 0], [0, 3, 0], [0, 0, 3]]])
 def test_singular_cells(rows):
     cell = torch.stack([3 * torch.eye(3), torch.tensor(rows)])
     with pytest.raises(ValueError, match=r"'cell' must have independent lattice vectors .* of at least 0.1 Å \(got \["):
-        periodic_edges(torch.zeros(2, 3), torch.tensor([0, 1, 2]), cell, torch.ones(2, 3, dtype=torch.bool), 2.0)
+        periodic_neighbor_list(torch.zeros(2, 3), torch.tensor([0, 1, 2]), cell, torch.ones(2, 3, dtype=bool), 2.0)

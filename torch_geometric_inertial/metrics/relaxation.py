@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from torch_geometric_inertial.ops.minimum_image import minimum_image
+from torch_geometric_inertial.neighbors.minimum_image import minimum_image
 from torch_geometric_inertial.ops.segment import segment_mean
 
 ENERGY_THRESHOLD = 0.02  #: eV

@@ -18,12 +18,12 @@ from torch_geometric_inertial.models.input_checks import (
     index_of_total,
 )
 from torch_geometric_inertial.models.predictor_config import PredictorConfig
+from torch_geometric_inertial.neighbors.edges import Edges
+from torch_geometric_inertial.neighbors.neighbor_list import neighbor_list
+from torch_geometric_inertial.neighbors.periodic import periodic_neighbor_list, translations
 from torch_geometric_inertial.nn.image_pair_attention import ImagePairAttention
 from torch_geometric_inertial.nn.packing import Packing
 from torch_geometric_inertial.nn.pair_attention import DensePairAttention, EdgePairAttention, PairAttention
-from torch_geometric_inertial.ops.edges import Edges
-from torch_geometric_inertial.ops.periodic_edges import periodic_edges, translations
-from torch_geometric_inertial.ops.radius_edges import radius_edges
 from torch_geometric_inertial.ops.segment import segment_mean
 
 CLOSEST = 1e-4  #: Two atoms nearer than that (Å) are an error in the data: the distance has no derivative at zero.
@@ -55,7 +55,7 @@ class PairLayout:
         dense = packing.size[1] <= self.dense_size
         if self.cell is not None:
             assert self.pbc is not None and self.cutoff is not None
-            row, col, shift = periodic_edges(pos, packing.ptr, self.cell, self.pbc, self.cutoff)
+            row, col, shift = periodic_neighbor_list(pos, packing.ptr, self.cell, self.pbc, self.cutoff)
             edges, offset = Edges(row, col, pos.size(0)), translations(shift, self.cell, packing.batch[row])
             if dense:
                 return ImagePairAttention(pos, types, self.num_types, packing, edges, self.cutoff, offset)
@@ -65,7 +65,7 @@ class PairLayout:
         if self.edge_index is not None:
             row, col, given = _with_own(self.edge_index, self.edge_offset, pos.size(0))
             return EdgePairAttention(pos, types, self.num_types, Edges(row, col, pos.size(0)), self.cutoff, given)
-        row, col = _all_pairs(packing) if self.cutoff is None else radius_edges(pos, packing.ptr, self.cutoff)
+        row, col = _all_pairs(packing) if self.cutoff is None else neighbor_list(pos, packing.ptr, self.cutoff)
         return EdgePairAttention(pos, types, self.num_types, Edges(row, col, pos.size(0)), self.cutoff)
 
 

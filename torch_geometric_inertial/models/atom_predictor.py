@@ -19,8 +19,8 @@ from torch_geometric_inertial.models.input_checks import check_lattice, check_sh
 from torch_geometric_inertial.models.molecule_batches import arguments, batches
 from torch_geometric_inertial.models.predictor_config import PredictorConfig
 from torch_geometric_inertial.models.pretrained import Pretrained
+from torch_geometric_inertial.neighbors.periodic import FLATTEST
 from torch_geometric_inertial.nn.readout import ScalarReadout, VectorReadout
-from torch_geometric_inertial.ops.periodic_edges import FLATTEST
 from torch_geometric_inertial.ops.segment import segment_mean, segment_sum
 
 

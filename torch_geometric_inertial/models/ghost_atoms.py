@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from torch_geometric_inertial.ops.periodic_edges import heights, periodic_edges
+from torch_geometric_inertial.neighbors.periodic import periodic_neighbor_list, plane_spacings
 
 
 class GhostAtoms(NamedTuple):
@@ -37,8 +37,8 @@ def ghost_atoms(pos: Tensor, ptr: Tensor, batch: Tensor, cell: Tensor, pbc: Tens
     Raises:
         ValueError: If the cutoff exceeds half of the distance between lattice planes.
     """
-    _, col, shift = periodic_edges(pos, ptr, cell, pbc, cutoff)
-    lowest = float(heights(cell, pbc).amin())
+    _, col, shift = periodic_neighbor_list(pos, ptr, cell, pbc, cutoff)
+    lowest = float(plane_spacings(cell, pbc).amin())
     if cutoff > 0.5 * lowest:
         raise ValueError(f"'cutoff' must not exceed half of the cell, which is {lowest:.4g} Å across, where images are "
                          f"ghost atoms (got {cutoff} Å); periodic='exact' has no such limit")

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch_geometric_inertial.models.atom_inputs import AtomInputs
 from torch_geometric_inertial.models.atom_predictor import AtomPredictor
 from torch_geometric_inertial.models.predictor_config import PredictorConfig
+from torch_geometric_inertial.neighbors.edges import Edges
 from torch_geometric_inertial.nn.edge_attention import edge_attention
 from torch_geometric_inertial.nn.pair_attention import EdgePairAttention
 from torch_geometric_inertial.nn.radial_basis import cosine_cutoff
-from torch_geometric_inertial.ops.edges import Edges
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-r"""The pairs of points that are near each other."""
+r"""The pairs of points within a cutoff of each other."""
 from __future__ import annotations
 
 import torch
@@ -8,8 +8,8 @@ from torch_geometric_inertial.ops.segment import segment_index
 
 
 @torch.no_grad()
-def radius_edges(pos: Tensor, ptr: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:
-    r"""All ordered pairs within a distance, each point with itself among them; time and memory linear in points.
+def neighbor_list(pos: Tensor, ptr: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:
+    r"""All ordered pairs within a distance, including each point with itself; time and memory linear in points.
 
     Args:
         pos: Points [N, 3].
@@ -23,11 +23,12 @@ def radius_edges(pos: Tensor, ptr: Tensor, cutoff: float) -> tuple[Tensor, Tenso
         ValueError: If the cutoff is not a positive number.
     """
     batch = segment_index(ptr, pos.size(0))
-    return near_pairs(pos, batch, pos, batch, cutoff)
+    return pairs_within(pos, batch, pos, batch, cutoff)
 
 
 @torch.no_grad()
-def near_pairs(pos: Tensor, batch: Tensor, other: Tensor, other_batch: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:
+def pairs_within(pos: Tensor, batch: Tensor, other: Tensor, other_batch: Tensor,
+                 cutoff: float) -> tuple[Tensor, Tensor]:
     r"""All pairs of a point and a point of a second list, within a distance and of one set, found by a grid of cells as
     wide as the cutoff.
 

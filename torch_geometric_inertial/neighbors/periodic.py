@@ -1,17 +1,18 @@
-r"""The pairs of points of a crystal, a slab or a wire that are near each other: points and their images."""
+r"""The pairs of points of a crystal, a slab or a wire within a cutoff of each other: points and their images."""
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from torch_geometric_inertial.ops.radius_edges import near_pairs
+from torch_geometric_inertial.neighbors.neighbor_list import pairs_within
 from torch_geometric_inertial.ops.segment import segment_index
 
 FLATTEST = 0.1  #: A lattice whose smallest singular value (Å) is less has no sensible cell.
 
 
 @torch.no_grad()
-def periodic_edges(pos: Tensor, ptr: Tensor, cell: Tensor, pbc: Tensor, cutoff: float) -> tuple[Tensor, Tensor, Tensor]:
+def periodic_neighbor_list(pos: Tensor, ptr: Tensor, cell: Tensor, pbc: Tensor,
+                           cutoff: float) -> tuple[Tensor, Tensor, Tensor]:
     r"""All pairs :math:`(i, j, T)` with :math:`\|r_j + T - r_i\| \le r_c`, where :math:`T` is a translation of the
     lattice: images of i itself, and i itself (:math:`T = 0`), are among them.
 
@@ -52,7 +53,7 @@ def periodic_edges(pos: Tensor, ptr: Tensor, cell: Tensor, pbc: Tensor, cutoff: 
         for start, kind in ((float('inf'), 'amin'), (-float('inf'), 'amax')))
     inside = ((image >= low[system] - cutoff) & (image <= high[system] + cutoff)).all(1).nonzero().squeeze(1)
     image, col, shift = image[inside], col[inside], shift[inside]
-    row, found = near_pairs(points, batch, image, batch[col], cutoff)
+    row, found = pairs_within(points, batch, image, batch[col], cutoff)
     col = col[found]
     return row, col, shift[found] + home[row] - home[col]
 
@@ -63,7 +64,7 @@ def translations(shift: Tensor, cell: Tensor, index: Tensor) -> Tensor:
     return _rows_times(shift.to(cell), cell, index)
 
 
-def heights(cell: Tensor, pbc: Tensor) -> Tensor:
+def plane_spacings(cell: Tensor, pbc: Tensor) -> Tensor:
     r"""Distances of the lattice planes along each axis [B, 3], infinite along those without a period."""
     reciprocal = torch.linalg.pinv((cell * pbc.unsqueeze(-1)).double())
     return (1 / reciprocal.norm(dim=1)).masked_fill(~pbc, float('inf'))

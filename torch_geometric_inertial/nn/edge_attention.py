@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from torch_geometric_inertial.ops.edges import Edges
+from torch_geometric_inertial.neighbors.edges import Edges
 from torch_geometric_inertial.ops.segment import segment_sum
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from torch_geometric_inertial.neighbors.edges import Edges
 from torch_geometric_inertial.nn.packing import Packing
 from torch_geometric_inertial.nn.pair_attention import KERNEL_SIZE, NEVER, DensePairAttention, EdgePairAttention
-from torch_geometric_inertial.ops.edges import Edges
 from torch_geometric_inertial.ops.segment import segment_index, segment_sum
 
 

@@ -6,10 +6,10 @@ import math
 import torch
 from torch import Tensor, nn
 
+from torch_geometric_inertial.neighbors.edges import Edges, edge_dot, edge_sum
 from torch_geometric_inertial.nn.directions import directions, safe_length
 from torch_geometric_inertial.nn.packing import Packing
 from torch_geometric_inertial.nn.radial_basis import smooth_cutoff
-from torch_geometric_inertial.ops.edges import Edges, edge_dot, edge_sum
 from torch_geometric_inertial.ops.library import has_kernel
 from torch_geometric_inertial.ops.pair_attention import pair_attention
 from torch_geometric_inertial.ops.segment import segment_sum

@@ -17,7 +17,6 @@ from torch_geometric_inertial.ops.inverse_root import (
     inverse_root_ref,
     sylvester,
 )
-from torch_geometric_inertial.ops.minimum_image import minimum_image
 from torch_geometric_inertial.ops.nystrom_features import nystrom_features, nystrom_features_ref
 from torch_geometric_inertial.ops.pair_attention import pair_attention, pair_attention_ref
 from torch_geometric_inertial.ops.rope_rotate import rope_rotate, rope_rotate_ref
@@ -36,7 +35,6 @@ __all__ = [
     'inverse_root',
     'inverse_root_newton_schulz',
     'inverse_root_ref',
-    'minimum_image',
     'nystrom_features',
     'nystrom_features_ref',
     'pair_attention',

@@ -4,7 +4,7 @@ from __future__ import annotations
 import torch
 from torch_geometric.data import Data
 
-from torch_geometric_inertial.ops.minimum_image import minimum_image
+from torch_geometric_inertial.neighbors.minimum_image import minimum_image
 from torch_geometric_inertial.ops.segment import segment_index
 
 

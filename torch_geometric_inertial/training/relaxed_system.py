@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from torch_geometric_inertial.models.atom_predictor import AtomPredictor
-from torch_geometric_inertial.ops.minimum_image import minimum_image
+from torch_geometric_inertial.neighbors.minimum_image import minimum_image
 from torch_geometric_inertial.ops.segment import segment_sum
 from torch_geometric_inertial.training.fit import TrainingSet
 from torch_geometric_inertial.training.relaxed_gap import scheduled
