@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from torch_geometric_inertial import AtomAutoregressor, InertialAR
-from torch_geometric_inertial.models.pretrained import CONFIG_FILE, WEIGHTS_FILE
+from torch_geometric_inertial.files import sha256_of
+from torch_geometric_inertial.models.pretrained import BUNDLED, CONFIG_FILE, WEIGHTS_FILE
 
 
 @pytest.fixture
@@ -65,9 +66,38 @@ def test_a_crash_while_writing_leaves_the_last_good_model(saved, make_model):
     assert sorted(path.name for path in folder.iterdir()) == ['README.md', CONFIG_FILE, WEIGHTS_FILE]
 
 
-@pytest.mark.parametrize('share', [0.0, 0.0001, 0.3, 0.999])
-def test_truncated_weights(saved, share):
+def change_facts(folder, **change):
+    """Facts that are None go."""
+    path = folder / CONFIG_FILE
+    facts = json.loads(path.read_text()) | change
+    path.write_text(json.dumps({name: value for name, value in facts.items() if value is not None}))
+
+
+def test_one_flipped_bit_of_the_weights_is_found(saved):
     path = saved[1] / WEIGHTS_FILE
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+    named, found = json.loads((saved[1] / CONFIG_FILE).read_text())['sha256'], sha256_of(path)
+    with pytest.raises(ValueError, match=rf"is truncated or damaged: .* SHA-256 {named} \(got {found}\); fetch both"):
+        InertialAR.from_pretrained(saved[1])
+    change_facts(saved[1], sha256=None)
+    InertialAR.from_pretrained(saved[1])  # as an older model, which does not say
+
+
+def test_each_bundled_model_names_the_hash_of_its_weights():
+    folders = [path for path in BUNDLED.iterdir() if path.is_dir()]
+    assert len(folders) >= 3
+    for folder in folders:
+        assert json.loads((folder / CONFIG_FILE).read_text())['sha256'] == sha256_of(folder / WEIGHTS_FILE), folder
+
+
+@pytest.mark.parametrize('hashed', [True, False])
+@pytest.mark.parametrize('share', [0.0, 0.0001, 0.3, 0.999])
+def test_truncated_weights(saved, share, hashed):
+    path = saved[1] / WEIGHTS_FILE
+    if not hashed:
+        change_facts(saved[1], sha256=None)
     whole = path.read_bytes()
     path.write_bytes(whole[:int(share * len(whole))])
     with pytest.raises(ValueError, match=rf"'.*{WEIGHTS_FILE}' is truncated or damaged: "):
@@ -85,6 +115,7 @@ def test_damaged_header(saved):
 
 def test_missing_extra_and_misshapen_tensors(saved):
     path = saved[1] / WEIGHTS_FILE
+    change_facts(saved[1], sha256=None)
     good = load_file(path)
     bias = next(name for name in good if name.endswith('noise_mlp.0.bias'))
     for tensors, message in [
@@ -133,10 +164,15 @@ def test_a_torch_archive_is_refused_and_not_run(saved, tmp_path, zipped):
     (lambda facts: {}, r"holds a model of class 'None' \(asked for 'InertialAR'\)"),
     (lambda facts: [], r"must hold a JSON object \(got list\)"),
     (lambda facts: {**facts, 'config': {**facts['config'], 'depth': 3}}, r"does not describe a InertialAR: .*'depth'"),
+    (lambda facts: {**facts, 'config': 3}, r"'config' in '.*config.json' must be an object \(got 3\)"),
+    (lambda facts: {**facts, 'sha256': 5}, r"'sha256' in '.*' must be a string \(got 5\)"),
+    (lambda facts: {**facts, 'units': 'bohr'}, r"'units' in '.*' must be 'angstrom' \(got 'bohr'\)"),
+    (lambda facts: {**facts, 'units': ['angstrom']}, r"'units' in '.*' must be 'angstrom' \(got \['angstrom'\]\)"),
+    (lambda facts: {**facts, 'model': ['InertialAR']}, r"holds a model of class '\['InertialAR'\]'"),
     (lambda facts: {'model': 'InertialAR'}, r"does not describe a InertialAR: 'config'"),
     (lambda facts: {**facts, 'config': {**facts['config'], 'heads': 0}}, r"'heads' must be at least 1 \(got 0\)"),
     (lambda facts: {**facts, 'config': {**facts['config'], 'channels': 64}}, r"must be \(.*\) \(got \("),
-], ids=range(7))
+], ids=range(12))
 def test_other_configurations(saved, change, message):
     path = saved[1] / CONFIG_FILE
     path.write_text(json.dumps(change(json.loads(path.read_text()))))

@@ -1,17 +1,22 @@
 import json
 import math
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
 
 from torch_geometric_inertial import InertialAR
-from torch_geometric_inertial.training import FitConfig, PackedMolecules, fit, load_checkpoint
+from torch_geometric_inertial.files import locked_folder
+from torch_geometric_inertial.training import FitConfig, PackedMolecules, fit, load_checkpoint, save_checkpoint
+from torch_geometric_inertial.training.log import append_record
+from torch_geometric_inertial.training.stop import StopSignal
 
 
 def log_of(folder):
@@ -73,7 +78,7 @@ if __name__ == '__main__':
 
 @pytest.fixture(scope='module')
 def script(tmp_path_factory):
-    path = tmp_path_factory.mktemp('script') / 'train.py'
+    path = tmp_path_factory.mktemp('script') / 'script.py'
     path.write_text(SCRIPT)
     names: dict = {'__name__': 'script'}
     exec(compile(SCRIPT, path, 'exec'), names)
@@ -121,8 +126,25 @@ def test_two_processes_agree(script, uninterrupted, tmp_path):
 
 def test_the_learning_rate_warms_up_and_anneals(net, waters, tmp_path):
     fit(net(), waters, tmp_path, config(min_lr=0.1))
-    expected = [0.05 * min(1, (s + 1) / 4) * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * s / 12))) for s in range(12)]
+    expected = [0.05 * min(1, (s + 1) / 1.2) * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * s / 12))) for s in range(12)]
     assert [line['lr'] for line in log_of(tmp_path)] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize('num_steps, warmup, peak', [(60, 4, 4), (60, 200, 6), (160, 200, 16)])
+def test_the_warm_up_takes_a_tenth_of_the_budget_at_most(net, waters, tmp_path, num_steps, warmup, peak):
+    fit(net(), waters, tmp_path, config(num_steps=num_steps, warmup_steps=warmup, min_lr=1.0))
+    lr = [line['lr'] for line in log_of(tmp_path)]
+    assert lr == pytest.approx([0.05 * min(1, (s + 1) / peak) for s in range(num_steps)])
+
+
+def test_the_warm_up_of_a_training_that_time_ends(net, waters, tmp_path):
+    def augment(batch, generator):
+        time.sleep(0.01)
+        return batch
+    fit(net(), waters, tmp_path, config(num_steps=100_000, warmup_steps=100_000, max_minutes=1 / 60, min_lr=1.0),
+        augment=augment)
+    log = log_of(tmp_path)
+    assert log[0]['lr'] < 0.01 and log[len(log) // 2]['lr'] == 0.05
 
 
 def test_without_warm_up_the_first_step_is_at_the_peak(net, waters, tmp_path):
@@ -203,6 +225,12 @@ def test_global_random_state_is_untouched_and_without_effect(net, waters, tmp_pa
     assert torch.equal(*results)
     other = fit(net(noise=0.1, dropout=0.2), waters, tmp_path / 'other', config(seed=1))
     assert not torch.equal(weights_of(other), results[0])
+
+
+def test_a_batch_larger_than_the_set_is_clipped_with_a_word(net, waters, tmp_path):
+    with pytest.warns(UserWarning, match=r"'batch_size' is 100, but there are 24 molecules: each step takes 20"):
+        model = fit(net(), waters, tmp_path, config(num_steps=2, batch_size=100, accumulate=5))
+    assert not model.training and json.loads((tmp_path / 'training.json').read_text())['done']['molecules_seen'] == 40
 
 
 def test_a_finished_training_is_not_done_again(net, waters, tmp_path):
@@ -318,8 +346,198 @@ def test_errors_of_the_configuration(fields, message):
 
 @pytest.mark.parametrize('fields, message', [
     (dict(accumulate=3), r"'batch_size' must be a multiple of processes \* accumulate = 3 \(got 8\)"),
-    (dict(batch_size=25), r"'batch_size' must be at most the number of molecules, 24 \(got 25\)"),
+    (dict(batch_size=50, accumulate=25), r"'data' must hold a molecule for each of processes \* accumulate = 25 parts "
+                                         r"\(got 24\)"),
+    (dict(batch_atoms=5, accumulate=2), r"'max_atoms' must be at least 2 parts \* 3 atoms of the largest molecule "
+                                        r"\(got 5\)"),
 ], ids=str)
 def test_errors_of_the_batch_size(net, waters, tmp_path, fields, message):
     with pytest.raises(ValueError, match=message):
         fit(net(), waters, tmp_path, config(**fields))
+
+
+# What a folder knows ------------------------------------------------------------------------------------------------
+
+def test_the_record_is_what_was_done_not_what_was_asked_for(script, tmp_path):
+    model, data, _ = script[1]()
+
+    def slow(batch, generator):
+        time.sleep(0.05)
+        return batch
+    limited = FitConfig(num_steps=10_000, batch_size=8, max_minutes=0.5 / 60, log_every=1)
+    trained = fit(model, data, tmp_path / 'training', limited, augment=slow)
+    steps = load_checkpoint(tmp_path / 'training')['step']
+    trained.save_pretrained(tmp_path / 'model', training=dict(steps=10_000, data='waters'))
+    said = json.loads((tmp_path / 'model' / 'config.json').read_text())['training']
+    assert 0 < steps < 100 and said['steps'] == steps and said['molecules_seen'] == 8 * steps
+    assert said['molecules'] == 16 and said['data'] == 'waters' and 0.008 <= said['minutes'] < 1
+    assert json.loads((tmp_path / 'training' / 'training.json').read_text())['done'] == {
+        name: said[name] for name in said if name != 'data'}
+    assert f'- steps: {steps}\n' in (tmp_path / 'model' / 'README.md').read_text()
+
+
+def test_the_count_goes_on_over_a_resume(net, waters, tmp_path):
+    for num_steps in (5, 12):
+        fit(net(), waters, tmp_path, config(num_steps=num_steps))
+    done = json.loads((tmp_path / 'training.json').read_text())['done']
+    assert done['steps'] == 12 and done['molecules_seen'] == 96
+
+
+@pytest.mark.parametrize('change, message', [
+    (dict(lr=0.1), r"holds a training with lr = 0.05 \(got 0.1\): choose another folder, or remove this one"),
+    (dict(weight_decay=5.0), r'holds a training with weight_decay = 0.0001 \(got 5.0\)'),
+    (dict(betas=(0.8, 0.9)), r'holds a training with betas = \[0.9, 0.95\] \(got \[0.8, 0.9\]\)'),
+    (dict(batch_atoms=50), r'holds a training with batch_atoms = None \(got 50\)'),
+], ids=str)
+def test_other_settings_are_another_training(net, waters, tmp_path, change, message):
+    fit(net(), waters, tmp_path, config(num_steps=2))
+    with pytest.raises(ValueError, match=message):
+        fit(net(), waters, tmp_path, config(**change))
+
+
+@pytest.mark.parametrize('column, row', [('z', 40), ('pos', 71), ('ptr', None)])
+def test_other_data_of_the_same_size_are_another_training(net, waters, tmp_path, column, row):
+    fit(net(), waters, tmp_path, config(num_steps=2))
+    columns = dict(z=waters.z.clone(), pos=waters.pos.clone(), ptr=waters.ptr.clone())
+    if column == 'ptr':
+        columns['ptr'][5] += 1
+    else:
+        columns[column][row] += 1
+    with pytest.raises(ValueError, match=r"holds a training with data = [0-9a-f]{12}… \(got [0-9a-f]{12}…\)"):
+        fit(net(), PackedMolecules(**columns), tmp_path, config())
+
+
+def test_another_model_is_another_training(script, tmp_path):
+    model, data, fit_config = script[1]()
+    fit(model, data, tmp_path, replace(fit_config, num_steps=1))
+    for field, other in (('dropout', 0.2), ('channels', 32)):
+        changed = InertialAR(**(model.config.to_dict() | {field: other}))
+        with pytest.raises(ValueError, match=rf'holds a training with model.{field} = .* \(got {other}\)'):
+            fit(changed, data, tmp_path, fit_config)
+
+
+def test_other_weights_of_a_loss_are_another_training(net, waters, tmp_path):
+    a, b = net(), net()
+    a.scale, b.scale = 1.0, 2.0
+    fit(a, waters, tmp_path, config(num_steps=2))
+    with pytest.raises(ValueError, match=r'holds a training with settings.scale = 1.0 \(got 2.0\)'):
+        fit(b, waters, tmp_path, config())
+
+
+def test_how_long_and_how_often_may_change(net, waters, tmp_path):
+    fit(net(), waters, tmp_path, config(num_steps=2))
+    fit(net(), waters, tmp_path, config(num_steps=4, save_every=1, log_every=2, accumulate=2, max_minutes=5.0))
+    assert load_checkpoint(tmp_path)['step'] == 4
+
+
+def test_a_torn_log_without_a_checkpoint_blocks_nothing(net, waters, tmp_path):
+    (tmp_path / 'log.jsonl').write_text('{"step": 1, "total": 1.5}\n[]\n{"step": 2, "tot')
+    for num_steps in (3, 5):
+        fit(net(), waters, tmp_path, config(num_steps=num_steps))
+        assert [line['step'] for line in log_of(tmp_path)] == list(range(1, num_steps + 1))
+
+
+def test_damage_within_the_log_costs_that_line(net, waters, tmp_path):
+    fit(net(), waters, tmp_path, config(num_steps=4))
+    log = tmp_path / 'log.jsonl'
+    lines = log.read_bytes().split(b'\n')
+    lines[1] = lines[1][:7] + b'\xff\x00' + lines[1][9:]
+    log.write_bytes(b'\n'.join(lines))
+    fit(net(), waters, tmp_path, config(num_steps=6))
+    assert [line['step'] for line in log_of(tmp_path)] == [1, 3, 4, 5, 6]
+
+
+def test_a_flipped_bit_costs_the_steps_since_the_checkpoint_before(net, waters, tmp_path):
+    whole = weights_of(fit(net(noise=0.1), waters, tmp_path, config()))
+    path = tmp_path / 'checkpoint-000000012.pt'
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    (tmp_path / '.checkpoint-000000013.pt.0a0b0c0d-77.part').write_bytes(b'of a killed process')
+    with pytest.warns(UserWarning, match=r'checkpoint-000000012.pt.* is passed over: its SHA-256 is not'):
+        again = fit(net(noise=0.1), waters, tmp_path, config())
+    assert torch.equal(weights_of(again), whole)
+    assert (tmp_path / 'checkpoint-000000012.pt.damaged').read_bytes() == content  # set aside, not lost
+    assert not list(tmp_path.glob('.*.part'))
+
+
+def test_a_newest_checkpoint_of_another_kind_is_passed_over(net, waters, tmp_path):
+    whole = weights_of(fit(net(), waters, tmp_path, config()))
+    save_checkpoint(dict(step=13, model=dict(x=torch.zeros(2))), tmp_path)
+    with pytest.warns(UserWarning, match=r'checkpoint-000000013.pt.* is passed over: it is of another kind'):
+        assert torch.equal(weights_of(fit(net(), waters, tmp_path, config())), whole)
+
+
+def test_two_trainings_cannot_share_a_folder(net, waters, tmp_path):
+    with locked_folder(tmp_path), pytest.raises(ValueError, match=r"is in use by another process \(process \d+ on"):
+        fit(net(), waters, tmp_path, config())
+    assert os.listdir(tmp_path) == ['.lock']
+
+
+def test_a_checkpoint_that_cannot_be_written_on_the_way_is_a_warning(net, waters, tmp_path, monkeypatch):
+    save, full = torch.save, [True]
+
+    def sometimes(state, path):
+        if full[0] and state['step'] in (5, 10):
+            raise RuntimeError('PytorchStreamWriter failed writing file')
+        save(state, path)
+    monkeypatch.setattr(torch, 'save', sometimes)
+    five = r'the checkpoint of step 5 cannot be written to .* \(PytorchStreamWriter .*\); the training goes on'
+    with pytest.warns(UserWarning, match=five), pytest.raises(OSError, match=r'step 10 .* still there'):
+        fit(net(), waters, tmp_path / 'a', config(num_steps=10, save_every=5))
+    assert load_checkpoint(tmp_path / 'a') is None
+    with pytest.raises(OSError, match=r'step 10 cannot be written .*; the one before is still there'):
+        fit(net(), waters, tmp_path / 'b', config(num_steps=10, save_every=4))
+    assert load_checkpoint(tmp_path / 'b')['step'] == 8
+    full[0] = False
+    again, whole = (weights_of(fit(net(), waters, tmp_path / name, config(num_steps=10))) for name in 'bc')
+    assert torch.equal(again, whole)
+
+
+def test_a_full_disk_loses_no_whole_line_of_the_log(tmp_path):
+    path = tmp_path / 'log.jsonl'
+    append_record(path, dict(step=1))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, hard))
+    try:
+        with pytest.warns(UserWarning, match=r"a line of '.*log.jsonl' is lost: "):
+            append_record(path, dict(step=2, total=1.0))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_text() == '{"step": 1}\n'
+
+
+@pytest.mark.parametrize('name', ['SIGTERM', 'SIGINT'])
+def test_a_training_that_is_told_to_stop_loses_no_step(script, uninterrupted, tmp_path, capsys, name):
+    calls = []
+
+    def augment(batch, generator):
+        calls.append(1)
+        if len(calls) == 6:
+            os.kill(os.getpid(), getattr(signal, name))
+        return batch
+    model, data, fit_config = script[1]()
+    if name == 'SIGINT':
+        with pytest.raises(KeyboardInterrupt):
+            fit(model, data, tmp_path, fit_config, augment=augment)
+    else:
+        record = fit(model, data, tmp_path, fit_config, augment=augment).training_record
+        assert (record['steps'], record['stopped_by']) == (6, 'SIGTERM')
+    assert f'{name}: the training stops after this step' in capsys.readouterr().err
+    assert load_checkpoint(tmp_path)['step'] == 6
+    model, data, fit_config = script[1]()
+    resumed = fit(model, data, tmp_path, fit_config)
+    assert torch.equal(weights_of(resumed), uninterrupted[0]) and 'stopped_by' not in resumed.training_record
+
+
+def test_the_second_signal_acts_at_once():
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    with StopSignal() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.name == 'SIGTERM'
+        with pytest.raises(SystemExit) as error:
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert error.value.code == 143
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before

@@ -119,7 +119,7 @@ def test_a_stopped_training_goes_on_as_if_it_had_not(tmp_path):
             torch.manual_seed(0)
             loss.model.reset_parameters()
             # the cosine runs to num_steps, so a part is a training that ends at its own checkpoint
-            config = steps(stop, min_lr=1.0)
+            config = steps(stop, min_lr=1.0, warmup_steps=0)
             averaged = fit(loss, waters(), tmp_path / name, config)
         weights[name] = torch.cat([p.detach().flatten() for p in averaged.parameters()])
     assert torch.equal(weights['whole'], weights['parts'])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,9 +29,12 @@ def train(
     groups: str | None = None,
     properties: list[str] | None = None,
     out: Path = Path('outputs/train'),
+    allow_reshard: bool = False,
     fit_config: FitConfig = FitConfig(num_steps=10_000),  # noqa: B008
 ) -> None:
     r"""Trains a generator, and writes its weights to OUT/model. Run again, it goes on where it was stopped.
+
+    SIGTERM ends it after the step under way, with a checkpoint and exit code 143.
 
     Args:
         file: Molecules, SDF, XYZ or JSONL; the embedded sample of QM9 if left out.
@@ -41,6 +45,7 @@ def train(
         properties: Learn to write molecules with wanted values of these numbers, such as '[homo, gap]': data items of
             the SDF file, fields of the JSON lines, or what the embedded sample has. A molecule may lack some.
         out: Folder of checkpoints, log and weights.
+        allow_reshard: Go on with another number of processes than before.
         fit_config: How to train.
     """
     names = tuple(properties or ())
@@ -78,8 +83,14 @@ def train(
             data = RandomOrder(order)(data, generator)
         return pose(data, generator)
 
-    trained: Any = fit(network, molecules, out / 'checkpoints', fit_config, augment=augment, progress=True)
-    trained.save_pretrained(out / 'model', training=dict(molecules=len(molecules), steps=fit_config.num_steps))
+    trained: Any = fit(network, molecules, out / 'checkpoints', fit_config, augment=augment, progress=True,
+                       allow_reshard=allow_reshard)
+    if 'stopped_by' in trained.training_record:
+        record = trained.training_record
+        print(f"stopped by {record['stopped_by']} after {record['steps']:,} steps; run it again to go on",
+              file=sys.stderr)
+        sys.exit(143)
+    trained.save_pretrained(out / 'model')
     print(f"wrote {out / 'model'}")
 
 

@@ -2,7 +2,7 @@ r"""Models on disk: a folder of :obj:`config.json`, :obj:`model.safetensors` and
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from torch_geometric_inertial.files import write_atomically
+from torch_geometric_inertial.files import sha256_of, write_all_atomically
 
 BUNDLED = Path(__file__).parent.parent / 'weights'  #: Models that come with the package, one folder a name.
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = 'config.json', 'model.safetensors', 'README.md'
@@ -20,31 +20,48 @@ Model = TypeVar('Model', bound='Pretrained')
 
 
 class Pretrained:
-    r"""Saving and loading for a model class that has :obj:`config` and :obj:`config_class`."""
+    r"""Saving and loading for a model class that has :obj:`config` and :obj:`config_class`.
+
+    A model that :func:`~torch_geometric_inertial.training.fit` returned has a :obj:`training_record`, what the trainer
+    counted, which is stored with it.
+    """
     config: Any
     config_class: Any
+    training_record: dict[str, Any] | None = None
 
     def save_pretrained(self, folder: str | Path, *, card: str | None = None, dtype: torch.dtype | None = None,
                         **facts) -> Path:
-        r"""Writes the model to a folder; each file is written whole or not at all.
+        r"""Writes the model to a folder; all files are written whole, or none is.
 
         Args:
             folder (str or Path): Where to; created if need be.
-            card (str, optional): The model card, Markdown.
+            card (str, optional): The model card, Markdown. A short one is written for a model with a
+                :obj:`training_record`.
             dtype (torch.dtype, optional): Of the stored parameters, such as :obj:`torch.float16`.
-            **facts: What else the configuration file should say (data, units, licence, training summary): JSON-able.
+            **facts: What else the configuration file should say (data, units, licence): JSON-able. What the trainer
+                counted itself, such as :obj:`steps`, goes before what :obj:`training` says.
         """
         assert isinstance(self, nn.Module)
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         parameters = {name for name, _ in self.named_parameters()}
         tensors = {name: tensor.detach().to('cpu', dtype if dtype and name in parameters else tensor.dtype).contiguous()
                    for name, tensor in self.state_dict().items()}
+        if self.training_record is not None:
+            facts['training'] = {**facts.get('training', {}), **self.training_record}
+            card = _card(self, self.training_record) if card is None else card
         config = dict(model=type(self).__name__, units='angstrom', config=self.config.to_dict(), **facts)
-        write_atomically(folder / WEIGHTS_FILE, lambda path: save_file(tensors, path))
-        write_atomically(folder / CONFIG_FILE, lambda path: path.write_text(json.dumps(config, indent=2) + '\n'))
+        json.dumps(config)  # what cannot be written fails before anything is
+
+        def write_weights(path: Path) -> None:  # before the configuration, which holds their hash
+            save_file(tensors, path)
+            config['sha256'] = sha256_of(path)
+
+        files: dict[Path, Callable[[Path], Any]] = {
+            folder / WEIGHTS_FILE: write_weights,
+            folder / CONFIG_FILE: lambda path: path.write_text(json.dumps(config, indent=2) + '\n')}
         if card is not None:
-            write_atomically(folder / CARD_FILE, lambda path: path.write_text(card))
+            files[folder / CARD_FILE] = lambda path: path.write_text(card)
+        write_all_atomically(files)
         return folder
 
     @classmethod
@@ -70,13 +87,18 @@ class Pretrained:
         kind = next((kind for kind in _family(cls) if kind.__name__ == facts.get('model')), None)
         if kind is None:
             raise ValueError(f"'{folder}' holds a model of class '{facts.get('model')}' (asked for '{cls.__name__}')")
+        for name, what, types in (('config', 'an object', dict), ('units', "'angstrom'", str),
+                                  ('sha256', 'a string', str)):
+            value = facts.get(name, types())
+            if not isinstance(value, types) or (name == 'units' and value not in ('', 'angstrom')):
+                raise ValueError(f"'{name}' in '{folder / CONFIG_FILE}' must be {what} (got {value!r})")
         try:
             config = kind.config_class(**facts['config'])
         except (KeyError, TypeError) as error:
             raise ValueError(f"'{folder / CONFIG_FILE}' does not describe a {kind.__name__}: {error}") from error
         model = kind(config)  # type: ignore[call-arg]
         assert isinstance(model, nn.Module)
-        tensors = read_weights(folder / WEIGHTS_FILE)
+        tensors = read_weights(folder / WEIGHTS_FILE, facts.get('sha256'))
         own = model.state_dict()
         for what, names in (('lack', own.keys() - tensors.keys()), ('have unknown', tensors.keys() - own.keys())):
             if names:
@@ -89,18 +111,28 @@ class Pretrained:
         return model.to(device).eval()
 
 
-def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    r"""The tensors of a safetensors file, refused with the reason if it is anything else."""
+def read_weights(path: Path, sha256: str | None = None) -> dict[str, torch.Tensor]:
+    r"""The tensors of a safetensors file, refused with the reason if it is anything else, or has another SHA-256 than
+    the given one."""
     if not path.is_file():
         raise ValueError(f"there is no weights file '{path}'")
     with open(path, 'rb') as file:
         start = file.read(2)
     if start in (b'PK', b'\x80\x02', b'\x80\x03', b'\x80\x04', b'\x80\x05'):
         raise ValueError(f"'{path}' is a pickle or zip archive, which can run code; weights must be safetensors")
+    if sha256 is not None and (found := sha256_of(path)) != sha256:
+        raise ValueError(f"'{path}' is truncated or damaged: '{CONFIG_FILE}' beside it names a file with SHA-256 "
+                         f'{sha256} (got {found}); fetch both again')
     try:
         return load_file(path)
     except SafetensorError as error:
         raise ValueError(f"'{path}' is truncated or damaged: {error}") from error
+
+
+def _card(model: nn.Module, record: dict[str, Any]) -> str:
+    lines = '\n'.join(f'- {name}: {value}' for name, value in record.items())
+    return (f'# {type(model).__name__}\n\n{sum(p.numel() for p in model.parameters()):,} parameters, trained by '
+            f'`torch_geometric_inertial`. What was done:\n\n{lines}\n')
 
 
 def _family(cls: type[Model]) -> Iterator[type[Model]]:

@@ -1,7 +1,9 @@
 from .atom_order import RandomOrder
 from .augment import RandomPose
+from .batches import AtomBatches, MoleculeBatches
 from .checkpoint import load_checkpoint, save_checkpoint
-from .fit import FitConfig, fit
+from .fit import fit
+from .fit_config import FitConfig
 from .keep_best import KeepBest
 from .noisy_nodes import NoisyNodes
 from .packed import PackedMolecules
@@ -13,9 +15,11 @@ from .relaxed_prediction import RelaxedPrediction, predict_relaxed, relaxation_e
 from .relaxed_system import RelaxedEnergyLoss, RelaxedStructureLoss, predict_relaxation
 
 __all__ = [
+    'AtomBatches',
     'EnergyForceLoss',
     'FitConfig',
     'KeepBest',
+    'MoleculeBatches',
     'NoisyNodes',
     'PackedMolecules',
     'PackedTargets',

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,13 +19,26 @@ from torch.optim.swa_utils import AveragedModel
 from torch_geometric.data import Data
 from tqdm import tqdm
 
-from torch_geometric_inertial.files import write_atomically
-from torch_geometric_inertial.training.checkpoint import load_checkpoint, save_checkpoint
+from torch_geometric_inertial.files import locked_folder, write_atomically
+from torch_geometric_inertial.models.pretrained import Pretrained
+from torch_geometric_inertial.training.batches import AtomBatches, Batches, MoleculeBatches, mixed
+from torch_geometric_inertial.training.checkpoint import checkpoints, load_checkpoint, remove_orphans, save_checkpoint
 from torch_geometric_inertial.training.distributed import World, join_world
+from torch_geometric_inertial.training.fit_config import FitConfig
+from torch_geometric_inertial.training.identity import differences, hash_of, identity_of
+from torch_geometric_inertial.training.log import append_record, keep_records
+from torch_geometric_inertial.training.stop import NAMES, StopSignal
+
+RECORD_FILE, LOG_FILE = 'training.json', 'log.jsonl'
+WARM_UP = 0.1  #: Share of the budget that the warm-up takes at most.
 
 
 class TrainingSet(Protocol):
-    r"""What :func:`fit` draws batches from, such as :class:`PackedMolecules` or :class:`PackedTargets`."""
+    r"""What :func:`fit` draws batches from, such as :class:`PackedMolecules` or :class:`PackedTargets`.
+
+    A set that is not in memory may have a method :obj:`digest()` that returns the hash of its content, such as one of
+    the hashes of its files. One with offsets :obj:`ptr` [M + 1] can be dealt out by atoms.
+    """
     def __len__(self) -> int: ...
 
     def batch(self, index: Tensor) -> Data:
@@ -31,102 +46,57 @@ class TrainingSet(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class FitConfig:
-    r"""How to train.
-
-    Args:
-        num_steps (int): Optimiser steps in all.
-        batch_size (int): Molecules a step, over all processes and accumulated parts.
-        lr (float): Peak learning rate of AdamW.
-        min_lr (float): Where the cosine ends, as a share of :obj:`lr`.
-        warmup_steps (int): Steps of linear warm-up.
-        betas (tuple): Of AdamW.
-        weight_decay (float): Of matrices; vectors have none.
-        max_norm (float): Gradients are clipped to this norm.
-        accumulate (int): Parts that a batch is split into, to save memory.
-        ema_decay (float): Decay of the weight average, warmed up as :obj:`min(ema_decay, (1 + s) / (10 + s))`.
-        precision (str): :obj:`'float32'` or :obj:`'bfloat16'` (autocast).
-        seed (int): Seed of data order and noise.
-        log_every (int): Steps between lines of the log.
-        save_every (int): Steps between checkpoints.
-        evaluate_every (int): Steps between evaluations; 0 for none.
-        max_minutes (float, optional): Stop after this time, all runs together, with the learning rate annealed to it.
-    """
-    num_steps: int
-    batch_size: int = 128
-    lr: float = 2e-3
-    min_lr: float = 0.01
-    warmup_steps: int = 200
-    betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = 1e-4
-    max_norm: float = 1.0
-    accumulate: int = 1
-    ema_decay: float = 0.999
-    precision: str = 'float32'
-    seed: int = 0
-    log_every: int = 50
-    save_every: int = 500
-    evaluate_every: int = 0
-    max_minutes: float | None = None
-
-    def __post_init__(self):
-        object.__setattr__(self, 'betas', tuple(self.betas))
-        for name in ('num_steps', 'batch_size', 'accumulate', 'log_every', 'save_every'):
-            if getattr(self, name) < 1:
-                raise ValueError(f"'{name}' must be at least 1 (got {getattr(self, name)})")
-        for name in ('warmup_steps', 'evaluate_every', 'weight_decay', 'min_lr'):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"'{name}' must not be negative (got {getattr(self, name)})")
-        for name in ('lr', 'max_norm'):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"'{name}' must be positive (got {getattr(self, name)})")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"'ema_decay' must be in [0, 1) (got {self.ema_decay})")
-        if self.precision not in ('float32', 'bfloat16'):
-            raise ValueError(f"'precision' must be 'float32' or 'bfloat16' (got '{self.precision}')")
-        if self.max_minutes is not None and not self.max_minutes > 0:
-            raise ValueError(f"'max_minutes' must be positive (got {self.max_minutes})")
-
-
 Evaluate = Callable[[nn.Module, int], dict[str, float]]
 Augment = Callable[[Data, torch.Generator], Data]
 
 
-def fit(model: nn.Module, data: TrainingSet, folder: str | Path, config: FitConfig, *,
-        augment: Augment | None = None, evaluate: Evaluate | None = None, progress: bool = False) -> nn.Module:
+def fit(model: nn.Module, data: TrainingSet, folder: str | Path, config: FitConfig, *, augment: Augment | None = None,
+        evaluate: Evaluate | None = None, progress: bool = False, allow_reshard: bool = False) -> nn.Module:
     r"""Trains a model and returns the average of its weights (EMA), ready for use.
 
-    If :obj:`folder` holds checkpoints of the same training, goes on from the newest.
+    If :obj:`folder` holds checkpoints of the same training, goes on from the newest good one. What was really done,
+    steps, molecules and minutes, stands in :obj:`folder/training.json`, in :obj:`training_record` of the returned model
+    and, from there, in the :obj:`config.json` of its :obj:`save_pretrained`.
+
+    SIGTERM and SIGINT (Ctrl-C) end the training after the step that is under way, with a checkpoint. After SIGTERM the
+    function returns as usual, and :obj:`training_record['stopped_by']` says so: a script that is preempted ends well
+    and can be queued again; the command line exits with code 143. After SIGINT it raises :obj:`KeyboardInterrupt`.
+
+    Over several processes (:obj:`torchrun`) the loss of a step is the mean over the molecules of all of them.
 
     Args:
-        model (Module): :obj:`model(batch, generator)` returns named loss terms of which :obj:`total` is minimised.
-            :obj:`batch.progress` is the share of the training that is done, for weights that follow a schedule.
+        model (Module): :obj:`model(batch, generator)` returns named loss terms of which :obj:`total` is minimized, each
+            a mean over the molecules of the batch; over its atoms if the model has :obj:`mean_over = 'atoms'`.
+            :obj:`batch.progress` is the fraction of the training that is done, for weights that follow a schedule.
         data (TrainingSet): The molecules.
-        folder (str or Path): Gets :obj:`checkpoint-*.pt` and :obj:`log.jsonl`.
+        folder (str or Path): Gets :obj:`checkpoint-*.pt`, :obj:`log.jsonl` and :obj:`training.json`. All processes must
+            see it.
         config (FitConfig): How to train.
         augment (callable, optional): Changes a batch before the model sees it: :obj:`augment(batch, generator)`.
         evaluate (callable, optional): Figures of the averaged model for the log: :obj:`evaluate(model, step)`.
         progress (bool): Whether to show a progress bar.
+        allow_reshard (bool): Whether a training may go on with another number of processes. Its steps are then not
+            those that it would have taken. (default: :obj:`False`)
 
     Raises:
         FloatingPointError: If the loss or the gradient is not finite; :obj:`folder/not_finite.pt` holds the batch.
-        ValueError: If the folder's checkpoint belongs to another training.
+        ValueError: If the folder holds another training, or another process trains in it.
+        OSError: If the last checkpoint cannot be written. One on the way is a warning: the one before is still there.
     """
-    with join_world() as world:
-        return Fit(model, data, Path(folder), config, world, augment, evaluate).run(progress)
+    return Fit(model, data, Path(folder), config, join_world(), augment, evaluate).run(progress, allow_reshard)
 
 
 class Fit:
     r"""The state of one training and the step that advances it; see :func:`fit`."""
     def __init__(self, model: nn.Module, data: TrainingSet, folder: Path, config: FitConfig, world: World,
                  augment: Augment | None, evaluate: Evaluate | None):
-        if config.batch_size % (world.size * config.accumulate) != 0:
-            raise ValueError(f"'batch_size' must be a multiple of processes * accumulate = "
-                             f"{world.size * config.accumulate} (got {config.batch_size})")
-        if len(data) < config.batch_size:
-            raise ValueError(f"'batch_size' must be at most the number of molecules, {len(data)} "
-                             f"(got {config.batch_size})")
+        self.num_parts, self.batch_size = world.size * config.accumulate, config.batch_size
+        self.sizes = data.ptr.diff() if isinstance(getattr(data, 'ptr', None), Tensor) else None
+        self.batches = self._batches(data, config)
+        self.mean_over = getattr(model, 'mean_over', 'molecules')
+        if self.mean_over not in ('molecules', 'atoms') or (self.mean_over == 'atoms' and self.sizes is None):
+            raise ValueError("'mean_over' of the model must be 'molecules' or, with data that have 'ptr', 'atoms' "
+                             f"(got '{self.mean_over}')")
         self.model, self.data, self.folder = model.to(world.device), data, folder
         self.config, self.world, self.augment, self.evaluate = config, world, augment, evaluate
         matrices = [p for p in model.parameters() if p.dim() > 1]
@@ -134,11 +104,30 @@ class Fit:
         self.optimizer = torch.optim.AdamW(
             [dict(params=matrices, weight_decay=config.weight_decay), dict(params=others, weight_decay=0.0)],
             lr=config.lr, betas=config.betas, fused=True)
+        # a predictor may have parts that its loss does not ask for
+        self.parallel = model if world.size == 1 else DistributedDataParallel(model, find_unused_parameters=True)
         self.ema = AveragedModel(model)
         self.weights = [p.detach() for p in model.parameters()]
         self.averages = [p.detach() for p in self.ema.module.parameters()]
-        self.step, self.seconds = 0, 0.0
-        self.parallel = model if world.size == 1 else DistributedDataParallel(model)
+        self.step, self.seconds, self.molecules_seen = 0, 0.0, 0
+        self.saved_step, self.stopped_by, self.identity = -1, '', {}  # type: int, str, dict[str, Any]
+
+    def _batches(self, data: TrainingSet, config: FitConfig) -> Batches:
+        if config.batch_atoms is not None:
+            if self.sizes is None:
+                raise ValueError(f"'batch_atoms' needs data with offsets 'ptr' (got {type(data).__name__})")
+            return AtomBatches(self.sizes, config.batch_atoms, config.seed, self.num_parts)
+        if config.batch_size % self.num_parts != 0:
+            raise ValueError(f"'batch_size' must be a multiple of processes * accumulate = {self.num_parts} "
+                             f"(got {config.batch_size})")
+        self.batch_size = min(config.batch_size, len(data) // self.num_parts * self.num_parts)
+        if self.batch_size == 0:
+            raise ValueError(f"'data' must hold a molecule for each of processes * accumulate = {self.num_parts} parts "
+                             f"(got {len(data)})")
+        if self.batch_size < config.batch_size:
+            warnings.warn(f"'batch_size' is {config.batch_size}, but there are {len(data)} molecules: "
+                          f"each step takes {self.batch_size}", stacklevel=4)
+        return MoleculeBatches(len(data), self.batch_size, config.seed)
 
     def update_average(self) -> None:
         r"""What :meth:`AveragedModel.update_parameters` does, without its sorting of the parameters in every step."""
@@ -151,44 +140,52 @@ class Fit:
             average.copy_(buffer)
         self.ema.n_averaged += 1
 
-    def run(self, progress: bool) -> nn.Module:
-        self.resume()
+    def run(self, progress: bool, allow_reshard: bool) -> nn.Module:
+        with ExitStack() as stack:
+            self.resume(stack, allow_reshard)
+            stop = stack.enter_context(StopSignal())
+            self._steps(progress, stop)
+            self.save(last=True)
+        if 'SIGINT' in (stop.name, self.stopped_by):
+            raise KeyboardInterrupt
+        return self._averaged()
+
+    def _steps(self, progress: bool, stop: StopSignal) -> None:
         total = self.config.num_steps if self.config.max_minutes is None else None  # time ends it, not steps
         bar = tqdm(total=total, initial=self.step, unit='step', smoothing=0.05,
                    disable=not progress or self.world.rank > 0)
         start = time.monotonic() - self.seconds
         losses: list[Tensor] = []
         for step in range(self.step, self.config.num_steps):
-            if self.share_done() >= 1:
+            self.stopped_by = self._agreed(stop)
+            if self.stopped_by or self.share_done() >= 1:
                 break
             losses.append(self.advance())
             self.step = step + 1
             self.seconds = time.monotonic() - start
             bar.update()
             if self.step % self.config.log_every == 0:
-                mean = torch.stack(losses).mean(dim=0).tolist()
+                mean = self._mean(torch.stack(losses).mean(dim=0)).tolist()
                 losses.clear()
                 self.log(dict(zip(self.names, mean, strict=True), lr=self.lr, seconds=round(self.seconds, 1)))
                 bar.set_postfix(loss=f'{mean[0]:.3f}')
             if self.evaluate is not None and self.config.evaluate_every and (
                     self.step % self.config.evaluate_every == 0 and self.world.rank == 0):
-                self.log(self.evaluate(self.ema.module.eval(), self.step))
+                self.log(self.evaluate(self._averaged(), self.step))
             if self.step % self.config.save_every == 0:
                 self.save()
         bar.close()
-        self.save()
-        return self.ema.module.eval()
 
     def advance(self) -> Tensor:
-        r"""One optimiser step; returns the loss terms."""
+        r"""One optimizer step; returns the loss terms, of this process."""
         with torch.random.fork_rng(devices=[self.world.device] if self.world.device.type == 'cuda' else []):
-            seed = _mix(self.config.seed, self.step, self.world.rank)
+            seed = mixed(self.config.seed, self.step, self.world.rank)
             torch.manual_seed(seed)  # dropout; the caller's generator comes back with the context
             generator = torch.Generator(self.world.device).manual_seed(seed)
             self.parallel.train()
             terms = []
             progress = self.share_done()
-            for index in self.indices():
+            for index, weight in self.parts():
                 batch = self.data.batch(index).to(self.world.device)
                 batch.progress = progress
                 if self.augment is not None:
@@ -197,9 +194,9 @@ class Fit:
                     loss = self.parallel(batch, generator)
                 if not bool(loss.total.isfinite()):
                     self.stop_on(f'loss {float(loss.total.detach())}', batch, index)
-                (loss.total / self.config.accumulate).backward()
+                (weight * loss.total / self.config.accumulate).backward()
                 self.names = loss._fields
-                terms.append(torch.stack([term.detach() for term in loss]))
+                terms.append(weight * torch.stack([term.detach() for term in loss]))
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         norm = float(nn.utils.get_total_norm(gradients))
         if not math.isfinite(norm):
@@ -214,17 +211,17 @@ class Fit:
         self.update_average()
         return torch.stack(terms).mean(dim=0)
 
-    def indices(self) -> Iterator[Tensor]:
-        r"""The molecules of this step, this process's share, in parts."""
-        size, position = self.config.batch_size, self.step * self.config.batch_size
-        per_epoch = len(self.data) // size * size  # the rest of an epoch's shuffle is left out
-        epoch, offset = divmod(position, per_epoch)
-        if getattr(self, '_epoch', None) != epoch:
-            self._epoch = epoch
-            generator = torch.Generator().manual_seed(_mix(self.config.seed, epoch, 0x0DD))
-            self._order = torch.randperm(len(self.data), generator=generator)
-        index = self._order[offset:offset + size]
-        yield from index[self.world.rank::self.world.size].chunk(self.config.accumulate)
+    def parts(self) -> Iterator[tuple[Tensor, float]]:
+        r"""This process's molecules of the step, in parts, each with its weight in the mean over all parts."""
+        index = self.batches(self.step)
+        self.molecules_seen += index.numel()
+        parts = self.batches.parts(index, self.num_parts)
+        for part in parts[self.world.rank::self.world.size]:
+            yield part, self.num_parts * self._count(part) / self._count(index)
+
+    def _count(self, index: Tensor) -> int:
+        """Of what the loss is a mean over."""
+        return index.numel() if self.sizes is None or self.mean_over == 'molecules' else int(self.sizes[index].sum())
 
     def share_done(self) -> float:
         r"""How much of the budget is spent, in steps or in time, whichever is further."""
@@ -237,56 +234,133 @@ class Fit:
         return share
 
     def learning_rate(self) -> float:
-        c = self.config
-        cosine = 0.5 * (1 + math.cos(math.pi * min(self.share_done(), 1.0)))
-        return c.lr * min(1.0, (self.step + 1) / max(c.warmup_steps, 1)) * (c.min_lr + (1 - c.min_lr) * cosine)
+        c, share = self.config, self.share_done()
+        cosine = 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+        warm = max((self.step + 1) / max(c.warmup_steps, 1), (self.step + 1) / (WARM_UP * c.num_steps), share / WARM_UP)
+        return c.lr * min(1.0, warm) * (c.min_lr + (1 - c.min_lr) * cosine)
+
+    # What the processes agree on -------------------------------------------------------------------------------
+
+    def _mean(self, terms: Tensor) -> Tensor:
+        """The mean over processes."""
+        if self.world.size > 1:
+            torch.distributed.all_reduce(terms)
+            terms /= self.world.size
+        return terms
+
+    def _agreed(self, stop: StopSignal) -> str:
+        """The name of the signal that any of the processes was sent."""
+        if self.world.size == 1:
+            return stop.name
+        code = torch.tensor(NAMES.index(stop.name), device=self.world.device)
+        torch.distributed.all_reduce(code, torch.distributed.ReduceOp.MAX)
+        return NAMES[int(code)]
 
     # What outlives the process ---------------------------------------------------------------------------------
 
-    def state(self) -> dict[str, Any]:
-        return dict(step=self.step, seconds=self.seconds, seed=self.config.seed, batch_size=self.config.batch_size,
-                    num_molecules=len(self.data), model=self.model.state_dict(), ema=self.ema.state_dict(),
-                    optimizer=self.optimizer.state_dict(), config=json.dumps(asdict(self.config)))
+    def record(self) -> dict[str, Any]:
+        r"""What was done so far, by this training's own count."""
+        c = self.config
+        size = dict(batch_size=self.batch_size) if c.batch_atoms is None else dict(batch_atoms=c.batch_atoms)
+        record = dict(steps=self.step, molecules=len(self.data), molecules_seen=self.molecules_seen, **size,
+                      minutes=round(self.seconds / 60, 2), lr=c.lr, seed=c.seed, precision=c.precision,
+                      processes=self.world.size, identity=hash_of(self.identity))
+        return record | (dict(stopped_by=self.stopped_by) if self.stopped_by else {})
 
-    def save(self) -> None:
-        if self.world.rank == 0:
-            save_checkpoint(self.state(), self.folder)
+    def _averaged(self) -> nn.Module:
+        """The averaged model in evaluation mode; what it saves of itself says how far it was trained."""
+        for part in self.ema.module.modules():
+            if isinstance(part, Pretrained):
+                part.training_record = self.record()
+        return self.ema.module.eval()
 
-    def resume(self) -> None:
-        state = load_checkpoint(self.folder)
-        if state is None:
+    def save(self, last: bool = False) -> None:
+        if self.world.rank > 0 or self.step == self.saved_step:
             return
-        for name, value in (('seed', self.config.seed), ('batch_size', self.config.batch_size),
-                            ('num_molecules', len(self.data))):
-            if state[name] != value:
-                raise ValueError(f"'{self.folder}' holds a training with {name} = {state[name]} (got {value})")
-        self.model.load_state_dict(state['model'])
-        self.ema.load_state_dict(state['ema'])
-        self.optimizer.load_state_dict(state['optimizer'])
-        self.step, self.seconds = state['step'], state['seconds']
-        log = self.folder / 'log.jsonl'
-        if log.exists() and self.world.rank == 0:  # what came after the checkpoint will be done again
-            lines = [line for line in log.read_text().splitlines(keepends=True)
-                     if line.endswith('\n') and json.loads(line)['step'] <= self.step]  # the last may be torn
-            write_atomically(log, lambda path: path.write_text(''.join(lines)))
+        state = dict(step=self.step, seconds=self.seconds, molecules_seen=self.molecules_seen,
+                     model=self.model.state_dict(), ema=self.ema.state_dict(), optimizer=self.optimizer.state_dict(),
+                     training=json.dumps(self.identity), config=json.dumps(asdict(self.config)))
+        text = json.dumps(dict(done=self.record(), training=self.identity), indent=2) + '\n'
+        try:
+            save_checkpoint(state, self.folder)
+            write_atomically(self.folder / RECORD_FILE, lambda path: path.write_text(text))
+            self.saved_step = self.step
+        except (OSError, RuntimeError) as error:  # PyTorch's writer raises the latter
+            if last:
+                raise OSError(f"the checkpoint of step {self.step} cannot be written to '{self.folder}' ({error}); the "
+                              'one before is still there') from error
+            warnings.warn(f"the checkpoint of step {self.step} cannot be written to '{self.folder}' ({error}); the "
+                          'training goes on', stacklevel=2)
+
+    def resume(self, stack: ExitStack, allow_reshard: bool) -> None:
+        r"""Makes the folder this training's own and takes up its newest checkpoint, the same on all processes."""
+        needs = ('step', 'seconds', 'molecules_seen', 'model', 'ema', 'optimizer', 'training')
+        state: dict[str, Any] | None = None
+        problem: Exception | None = None
+        if self.world.rank == 0:
+            try:
+                stack.enter_context(locked_folder(self.folder))
+                remove_orphans(self.folder)
+                self.identity = identity_of(self.model, self.data, self.config, self.augment, self.world.size)
+                state = load_checkpoint(self.folder, needs)
+                if state is not None:
+                    self._check_identity(json.loads(state['training']), allow_reshard)
+                self._forget_after(-1 if state is None else state['step'])
+            except Exception as error:
+                problem = error
+        if self.world.size > 1:
+            told: list[Any] = [str(problem or ''), None if state is None else state['step'], self.identity]
+            torch.distributed.broadcast_object_list(told, device=self.world.device)
+            self.identity = told[2]
+            if self.world.rank > 0:
+                if told[0]:
+                    raise ValueError(told[0])
+                with warnings.catch_warnings():
+                    warnings.simplefilter('ignore')
+                    state = load_checkpoint(self.folder, needs)
+                if told[1] != (None if state is None else state['step']):
+                    raise ValueError(f"all processes must see the same '{self.folder}' (the first goes on from step "
+                                     f"{told[1]}, which is not what process {self.world.rank} finds there)")
+        if problem is not None:
+            raise problem
+        if state is not None:
+            self.model.load_state_dict(state['model'])
+            self.ema.load_state_dict(state['ema'])
+            self.optimizer.load_state_dict(state['optimizer'])
+            self.step, self.seconds, self.molecules_seen = state['step'], state['seconds'], state['molecules_seen']
+            self.saved_step = self.step
+
+    def _check_identity(self, there: dict[str, Any], allow_reshard: bool) -> None:
+        other = differences(there, self.identity)
+        if other and {name for name, *_ in other} == {'processes'}:
+            if not allow_reshard:
+                raise ValueError(f"'{self.folder}' holds a training with processes = {other[0][1]} (got "
+                                 f'{other[0][2]}): its noise is drawn per process, so it would not take the steps that '
+                                 "it would have taken; start as many as before, or give 'allow_reshard'")
+            return
+        if other:
+            found = ', '.join(f'{name} = {_short(a)} (got {_short(b)})' for name, a, b in other)
+            raise ValueError(f"'{self.folder}' holds a training with {found}: choose another folder, or remove this "
+                             'one')
+
+    def _forget_after(self, step: int) -> None:
+        """What came after the checkpoint will be done again; checkpoints that were passed over are set aside."""
+        for path in checkpoints(self.folder):
+            if int(path.stem.split('-')[1]) > step >= 0:
+                path.replace(path.with_name(f'{path.name}.damaged'))
+        keep_records(self.folder / LOG_FILE, max(step, 0))
 
     def log(self, record: dict[str, float]) -> None:
         if self.world.rank == 0:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with open(self.folder / 'log.jsonl', 'a') as file:
-                file.write(json.dumps(dict(step=self.step, **record)) + '\n')
+            append_record(self.folder / LOG_FILE, dict(step=self.step, **record))
 
     def stop_on(self, what: str, batch: Data, index: Tensor) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / 'not_finite.pt'
-        torch.save(dict(step=self.step, index=index, z=batch.z, pos=batch.pos, ptr=batch.ptr), path)
+        name = 'not_finite.pt' if self.world.size == 1 else f'not_finite-{self.world.rank}.pt'
+        state = dict(step=self.step, index=index, z=batch.z, pos=batch.pos, ptr=batch.ptr)
+        path = write_atomically(self.folder / name, lambda temporary: torch.save(state, temporary))
         raise FloatingPointError(f"step {self.step}: {what}; the batch is in '{path}'")
 
 
-def _mix(*numbers: int) -> int:
-    r"""A 63-bit seed from a few integers."""
-    seed = 0
-    for number in numbers:
-        seed = (seed * 0x9E3779B97F4A7C15 + number + 0x7F4A7C15) % 2**63
-        seed ^= seed >> 29
-    return seed
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f'{text[:12]}…'

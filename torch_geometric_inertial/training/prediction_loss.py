@@ -1,4 +1,4 @@
-r"""What a predictor's training minimises, in the shape that :func:`~torch_geometric_inertial.training.fit` reads."""
+r"""What a predictor's training minimizes, in the shape that :func:`~torch_geometric_inertial.training.fit` reads."""
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -18,8 +18,8 @@ class PositionTerms(NamedTuple):
 
 
 class PositionLoss(nn.Module):
-    r"""Mean squared error of predicted positions :obj:`y` [T, 3] over molecules, atoms and axes, as the n-body task is
-    judged by.
+    r"""Mean squared error of predicted positions :obj:`y` [T, 3] over axes, atoms of a molecule and molecules, as the
+    n-body task is judged by.
 
     Args:
         model (AtomPredictor): Predicts positions (:obj:`vector_head='position'`).
@@ -34,10 +34,10 @@ class PositionLoss(nn.Module):
         self.model = model
 
     def forward(self, batch: Data, generator: torch.Generator | None = None) -> PositionTerms:
-        r"""The loss of a batch with :obj:`z`, :obj:`pos`, :obj:`batch`, :obj:`y` and, if the model reads velocities,
-        :obj:`vel`."""
+        r"""The loss of a batch with :obj:`z`, :obj:`pos`, :obj:`batch`, :obj:`ptr`, :obj:`y` and, if the model reads
+        velocities, :obj:`vel`."""
         _, pos = self.model(batch.z, batch.pos, batch.batch, vel=batch.get('vel'))
-        return PositionTerms((pos - batch.y).square().mean())
+        return PositionTerms(segment_mean((pos - batch.y).square().mean(1), batch.ptr).mean())
 
 
 class EnergyForceTerms(NamedTuple):
@@ -48,9 +48,9 @@ class EnergyForceTerms(NamedTuple):
 
 
 class EnergyForceLoss(nn.Module):
-    r""":math:`w_E \overline{(\Delta E / \sigma)^2} + w_F \overline{(\Delta F / \sigma)^2}` with one :math:`\sigma`, the
-    standard deviation of training energies around what composition explains, so that forces stay derivatives of
-    energies.
+    r""":math:`w_E \overline{(\Delta E / \sigma)^2} + w_F \overline{(\Delta F / \sigma)^2}`, means over molecules (for
+    forces, over a molecule's atoms and axes first), with one :math:`\sigma`, the standard deviation of training
+    energies around what composition explains, so that forces stay derivatives of energies.
 
     Builds upon a model's references: :meth:`~torch_geometric_inertial.models.AtomPredictor.fit_references` is called
     with the training energies.
@@ -82,12 +82,16 @@ class EnergyForceLoss(nn.Module):
             model.vector_scale.fill_(float(data.atom_columns['force'].std()))
 
     def forward(self, batch: Data, generator: torch.Generator | None = None) -> EnergyForceTerms:
-        r"""The loss of a batch with :obj:`z`, :obj:`pos`, :obj:`batch`, :obj:`energy` and :obj:`force`."""
+        r"""The loss of a batch with :obj:`z`, :obj:`pos`, :obj:`batch`, :obj:`ptr`, :obj:`energy` and :obj:`force`."""
         energy, force = self.model(batch.z, batch.pos, batch.batch, batch_size=batch.energy.size(0))
         d_energy, d_force = energy - batch.energy, force - batch.force
         total = (self.energy_weight * (d_energy / self.scale).square().mean()
-                 + self.force_weight * (d_force / self.scale).square().mean())
-        return EnergyForceTerms(total, d_energy.abs().mean(), d_force.abs().mean())
+                 + self.force_weight * self._mean((d_force / self.scale).square(), batch))
+        return EnergyForceTerms(total, d_energy.abs().mean(), self._mean(d_force.abs(), batch))
+
+    @staticmethod
+    def _mean(values: Tensor, batch: Data) -> Tensor:
+        return segment_mean(values.mean(1), batch.ptr).mean()
 
 
 class PropertyTerms(NamedTuple):
