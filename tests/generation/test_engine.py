@@ -103,7 +103,7 @@ def test_nothing_is_lost_when_memory_runs_out(make_model, error):
     for module in (model.type_stack, model.coord_stack):
         hook = module.register_forward_pre_hook(scarce)
         calls.clear()
-        with pytest.warns(UserWarning, match='memory ran out: going on with . molecules at a time'):
+        with pytest.warns(UserWarning, match='memory ran out: going on with . at a time'):
             same(model.generate(24, **FAST), expected)
         assert max(calls) == 24 and max(calls[-9:]) <= 3
         hook.remove()

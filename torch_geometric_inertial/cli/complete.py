@@ -27,7 +27,7 @@ def complete(
         out: SDF, XYZ or JSONL file.
         seed: The molecules are a function of it.
         temperature: Of elements and parents; 0 takes the most likely.
-        num_steps: Evaluations of the diffusion head an atom.
+        num_steps: Evaluations of the diffusion head per atom.
         batch_size: Molecules at a time.
         max_atoms: Molecules that reach it are cut off.
         device: Such as 'cuda'.

@@ -33,7 +33,7 @@ def generate(
         seed: Molecule i is a function of the seed and i.
         temperature: Of elements and parents; 0 takes the most likely.
         top_p: Elements are drawn from the smallest set of at least this probability.
-        num_steps: Evaluations of the diffusion head an atom.
+        num_steps: Evaluations of the diffusion head per atom.
         groups: Names of wanted functional groups, such as '[alcohol, amine]'.
         properties: Wanted values, such as '{gap: 6.5}'.
         guidance_scale: From unconditional (0) to conditional (1) and beyond.

@@ -27,7 +27,7 @@ def hydrogens(
         out: SDF, XYZ or JSONL file.
         seed: The places are a function of it.
         temperature: Of the decision to place another; 0 takes the most likely.
-        num_steps: Evaluations of the diffusion head an atom.
+        num_steps: Evaluations of the diffusion head per atom.
         batch_size: Molecules at a time.
         device: Such as 'cuda'.
     """

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from torch_geometric_inertial.generation import engine
 from torch_geometric_inertial.generation.atom_model import AtomModel
 from torch_geometric_inertial.generation.batch import ActiveSequence, DueAtoms, GenerationBatch
 from torch_geometric_inertial.generation.draws import draw, guided, random_numbers
+from torch_geometric_inertial.generation.engine import run
 from torch_geometric_inertial.generation.poses import choose_poses
 from torch_geometric_inertial.generation.requests import GenerationRequest, SamplingConfig
 from torch_geometric_inertial.nn.local_frame import LocalFrame, find_parents
@@ -50,8 +50,7 @@ def _generate(model: AtomModel, requests: Iterable[GenerationRequest], sampling:
     was_training = model.training
     model.train(False)
     try:
-        yield from engine.run(requests, lambda capacity: AtomStepper(model, sampling, seed, capacity, max_atoms),
-                              batch_size)
+        yield from run(requests, lambda capacity: AtomStepper(model, sampling, seed, capacity, max_atoms), batch_size)
     finally:
         model.train(was_training)
 

@@ -89,7 +89,7 @@ def run(requests: Iterable[AnyRequest], new_stepper: Callable[[int], Stepper[Any
             active.clear()
             if torch.cuda.is_initialized():
                 torch.cuda.empty_cache()
-            warnings.warn(f'memory ran out: going on with {capacity} molecules at a time', stacklevel=2)
+            warnings.warn(f'memory ran out: going on with {capacity} at a time', stacklevel=2)
             continue
         for index in finished:
             del active[index]

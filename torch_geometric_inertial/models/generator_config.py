@@ -25,13 +25,13 @@ class GeneratorConfig(ModelConfig):
         sigma_data (float): Standard deviation of the coordinate target, Å.
         noise_mean (float): Mean of ln σ in training.
         noise_std (float): Its standard deviation.
-        num_draws (int): Noise draws a token.
+        num_draws (int): Noise draws per token.
         coord_weight (float): Weight of the diffusion loss in the total; the others have weight 1.
         context_noise (float): Noise (Å) on the positions that the network is told of in training; the targets stay
             clean.
         dropout (float): Of attention weights and residual branches.
-        condition_dropout (float): Share of molecules trained with the null condition; of the others, each group and
-            each property is left out with the same probability.
+        condition_dropout (float): Probability that a molecule is trained with the null condition; of the others, each
+            group and each property is left out with the same probability.
 
     Raises:
         ValueError: If a field is out of range, a name or an element comes twice, or some groups have names and others
@@ -63,9 +63,6 @@ class GeneratorConfig(ModelConfig):
             raise ValueError(f"'elements' must be distinct atomic numbers (got {self.elements})")
         self.check(at_least_one=('max_atoms', 'channels', 'heads', 'head_channels', 'head_layers', 'num_draws'),
                    not_negative=('num_groups', 'coord_weight', 'context_noise'), positive=('sigma_data', 'noise_std'),
-                   probability=('dropout', 'condition_dropout'))
-        for field, names in (('group_names', self.group_names), ('properties', self.properties)):
-            if len(set(names)) != len(names):
-                raise ValueError(f"'{field}' must be distinct (got {names})")
+                   probability=('dropout', 'condition_dropout'), distinct=('group_names', 'properties'))
         if self.group_names and len(self.group_names) != self.num_groups:
             raise ValueError(f"'group_names' must name all {self.num_groups} groups (got {len(self.group_names)})")

@@ -35,7 +35,7 @@ class InertialARConfig(GeneratorConfig):
         coordinate_target (str): See :class:`~torch_geometric_inertial.nn.LocalFrameBuilder`.
         num_neighbors (int): Atoms around the parent that the head is told of.
         environment_channels (int): Width of their messages; 0 for none (as without a parent).
-        valence_channels (int): Width of the account of valences; 0 for none.
+        valence_channels (int): Width of the valence features; 0 for none.
         pair_channels (int): Width of the messages from the atoms around to a coordinate that is being denoised; 0 for
             none (as without a parent).
         fusion (str): See :class:`~torch_geometric_inertial.nn.GeoRoPEAttention`. :obj:`'heads'` (:obj:`paper`) comes

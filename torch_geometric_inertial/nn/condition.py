@@ -24,8 +24,8 @@ class Condition(nn.Module):
         channels (int): Size of a token.
         num_groups (int): Groups :math:`G`. (default: :obj:`0`)
         properties (tuple): Names of the properties, :math:`P` of them. (default: :obj:`()`)
-        dropout (float): Share of molecules trained with the null vector, and of groups and of properties left out of
-            the others. (default: :obj:`0.1`)
+        dropout (float): Probability that a molecule is trained with the null vector, and that a group or a property is
+            left out of another. (default: :obj:`0.1`)
         group_names (tuple): Names of the groups, or none. (default: :obj:`()`)
 
     Shapes:

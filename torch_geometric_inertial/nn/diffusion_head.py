@@ -62,7 +62,7 @@ class DiffusionHead(nn.Module):
         Args:
             y (Tensor): Coordinates [T, 3] in Å.
             cond (Tensor): Conditions [T, C].
-            num_draws (int): Noise draws a token.
+            num_draws (int): Noise draws per token.
             generator (torch.Generator, optional): Source of the noise, on the device of :obj:`y`.
             neighbors (NeighborContext, optional): The atoms around, for a network that looks at them.
 

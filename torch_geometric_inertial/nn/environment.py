@@ -9,7 +9,7 @@ from torch_geometric_inertial.nn.local_frame import LocalFrame
 
 
 class EnvironmentReadout(nn.Module):
-    r"""Sums a message from each neighbour of the parent, its offset seen in the coordinate system of the next atom.
+    r"""Sums a message from each neighbor of the parent, its offset seen in the coordinate system of the next atom.
 
     .. math::
         e_t = W_o \sum_j \mathrm{SiLU}(W_1\, \mathrm{SiLU}(W_f\, F(R^\top (x_j - o)) + W_z z_j + W_q z_t + E[a_j]))
@@ -44,16 +44,16 @@ class EnvironmentReadout(nn.Module):
             memory (Tensor): Vectors [B, N, C] of the placed atoms.
             types (Tensor): Their types [B, N].
             row (Tensor): The molecule of each query [T].
-            around (LocalFrame): The neighbours of the parents, of [T] queries.
+            around (LocalFrame): The neighbors of the parents, of [T] queries.
         """
         offset = around.offset.float()
         atom = self.neighbour(memory)
         atom = atom + self.type_embedding(types).to(atom.dtype)
         with torch.autocast(offset.device.type, enabled=False):  # a coordinate needs more than 8 bits
-            centre = -(around.origin.unsqueeze(-2) @ around.axes).squeeze(-2).float()  # the frame's origin, from here
-            message, centre = self.offset(self._encode(offset)), self.origin(self._encode(centre))
+            center = -(around.origin.unsqueeze(-2) @ around.axes).squeeze(-2).float()  # the frame's origin, from here
+            message, center = self.offset(self._encode(offset)), self.origin(self._encode(center))
         message = message.to(atom.dtype) + atom[row.unsqueeze(-1), around.slots]  # [T, K, W]
         message = nn.functional.silu(message + self.query(query).unsqueeze(-2))
         message = nn.functional.silu(self.message(message))
         total = (message * around.valid.unsqueeze(-1)).sum(dim=-2)
-        return self.out(total) + centre
+        return self.out(total) + center

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-BOND_SCALE = 1.2  #: Two atoms count as neighbours within this multiple of the sum of their covalent radii.
+BOND_SCALE = 1.2  #: Two atoms count as neighbors within this multiple of the sum of their covalent radii.
 MIN_SINE = 0.3  #: Two directions span a plane if the sine of their angle exceeds this.
 
 
@@ -69,8 +69,8 @@ class LocalFrameBuilder(nn.Module):
     Args:
         target (str): :obj:`'absolute'`: the canonical frame itself (the papers); :obj:`'local'` (the presets of
             InertialAR but :obj:`paper`): origin at the parent and axes from the parent's neighbors:
-            the first along the first neighbour (bonded ones in sequence order, then by distance), the second in the
-            plane of the next neighbour off that line; the canonical axes stand in where neighbours are missing.
+            the first along the first neighbor (bonded ones in sequence order, then by distance), the second in the
+            plane of the next neighbor off that line; the canonical axes stand in where neighbors are missing.
         num_neighbors (int): Number :math:`K` of atoms around the parent that are returned; may be 0.
     """
     def __init__(self, target: str, num_neighbors: int = 16):
@@ -93,8 +93,8 @@ class LocalFrameBuilder(nn.Module):
         """
         if self.num_neighbors == 0 and self.target == 'absolute':
             return self._origin(pos, parent)
-        centre, first = gather_slots(pos, parent), (count == 0).unsqueeze(-1)
-        offset = pos.unsqueeze(1) - centre.unsqueeze(2)  # [B, Q, N, 3]
+        center, first = gather_slots(pos, parent), (count == 0).unsqueeze(-1)
+        offset = pos.unsqueeze(1) - center.unsqueeze(2)  # [B, Q, N, 3]
         distance = offset.norm(dim=-1)
         slot = torch.arange(pos.size(1), device=pos.device)
         bonded = distance < BOND_SCALE * (radius.unsqueeze(1) + gather_slots(radius, parent).unsqueeze(2))
@@ -104,11 +104,11 @@ class LocalFrameBuilder(nn.Module):
         valid = rank.isfinite()
         offset = offset.gather(2, index.unsqueeze(-1).expand(*index.shape, 3))
         if self.target == 'absolute':
-            centre = torch.zeros_like(centre)
-        axes = torch.eye(3, dtype=pos.dtype, device=pos.device).expand(*centre.shape, 3)
+            center = torch.zeros_like(center)
+        axes = torch.eye(3, dtype=pos.dtype, device=pos.device).expand(*center.shape, 3)
         if self.target == 'local':
             axes = torch.where(first.unsqueeze(-1), axes, local_axes(offset, valid))
-        return LocalFrame(torch.where(first, 0, centre), axes, index, valid, offset @ axes)
+        return LocalFrame(torch.where(first, 0, center), axes, index, valid, offset @ axes)
 
     def _origin(self, pos: Tensor, parent: Tensor) -> LocalFrame:
         r"""The canonical frame with nothing around it, without looking at distances."""
@@ -119,10 +119,10 @@ class LocalFrameBuilder(nn.Module):
 
 
 def local_axes(offset: Tensor, valid: Tensor) -> Tensor:
-    r"""Orthonormal axes (columns, det +1) from the first two neighbour directions that span a plane.
+    r"""Orthonormal axes (columns, det +1) from the first two neighbor directions that span a plane.
 
     Args:
-        offset (Tensor): Neighbours relative to the origin, in order of preference [..., K, 3].
+        offset (Tensor): Neighbors relative to the origin, in order of preference [..., K, 3].
         valid (Tensor): Which of them exist [..., K].
     """
     fallback = torch.eye(3, dtype=offset.dtype, device=offset.device).expand(*offset.shape[:-2], 3, 3)

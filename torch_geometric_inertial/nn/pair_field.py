@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch_geometric_inertial.nn.fourier import FourierFeatures
 from torch_geometric_inertial.nn.local_frame import LocalFrame
 
-SPACING = 0.15  #: Of the centres of the radial basis, and their width, Å.
+SPACING = 0.15  #: Of the centers of the radial basis, and their width, Å.
 
 
 class NeighborContext(NamedTuple):
@@ -33,7 +33,7 @@ class NeighborContext(NamedTuple):
 
 
 class PairKeys(nn.Module):
-    r"""Describes the parent and its neighbours for a :class:`PairField`, once for all noise levels.
+    r"""Describes the parent and its neighbors for a :class:`PairField`, once for all noise levels.
 
     Args:
         channels (int): Size of token vectors.
@@ -67,19 +67,19 @@ class PairField(nn.Module):
         \quad \hat u_j = (x - r_j) / |x - r_j|
 
     A denoiser that sees distances knows that atoms do not overlap and closes rings at the right length; a condition
-    vector alone would have to carry every neighbour's position through one bottleneck.
+    vector alone would have to carry every neighbor's position through one bottleneck.
 
     Args:
         channels (int): Width of the denoiser.
         pair_channels (int): Size :math:`P` of a message.
     """
-    centres: Tensor
+    centers: Tensor
 
     def __init__(self, channels: int, pair_channels: int):
         super().__init__()
-        self.register_buffer('centres', torch.arange(0.3, 4.0, SPACING), persistent=False)
+        self.register_buffer('centers', torch.arange(0.3, 4.0, SPACING), persistent=False)
         self.noise_fourier = FourierFeatures(16, 0.3, 8.0)
-        self.distance = nn.Linear(self.centres.numel(), pair_channels)
+        self.distance = nn.Linear(self.centers.numel(), pair_channels)
         self.direction = nn.Linear(3, pair_channels, bias=False)
         self.noise = nn.Linear(16, pair_channels, bias=False)
         self.out = nn.Linear(pair_channels, channels, bias=False)
@@ -95,7 +95,7 @@ class PairField(nn.Module):
         line = x.unsqueeze(-2) - neighbors.offset  # [..., T, K, 3]
         length = (line.square().sum(-1, keepdim=True) + 1e-6).sqrt()
         line = line / length
-        message = self.distance(torch.exp(-((length - self.centres) / SPACING).square() / 2)) + self.direction(line)
+        message = self.distance(torch.exp(-((length - self.centers) / SPACING).square() / 2)) + self.direction(line)
         message = message + neighbors.key + self.noise(self.noise_fourier(noise_level)).unsqueeze(-2)
         message = nn.functional.silu(message) * neighbors.valid.unsqueeze(-1)
         return self.out(message.sum(dim=-2)), (self.force(message).float() * line).sum(dim=-2)
@@ -117,7 +117,7 @@ class PairFieldSteps:
         self.noise = field.noise(field.noise_fourier(noise_level))  # [S, P]
         self.weight = torch.cat([field.distance.weight, field.direction.weight], dim=1).mT.contiguous()
         self.scale = 0.5**0.5 / SPACING
-        self.centres = field.centres * -self.scale
+        self.centers = field.centers * -self.scale
         self.features = self.offset.new_empty(*self.valid.shape, self.weight.size(0))
         self.mask = self.valid.unsqueeze(-1).to(self.offset.dtype)
 
@@ -126,8 +126,8 @@ class PairFieldSteps:
         line = x.unsqueeze(1) - self.offset
         length = line.square().sum(-1, keepdim=True).add_(1e-6).sqrt_()
         line /= length
-        radial, direction = self.features.split([self.centres.numel(), 3], dim=-1)
-        torch.add(self.centres, length, alpha=self.scale, out=radial)
+        radial, direction = self.features.split([self.centers.numel(), 3], dim=-1)
+        torch.add(self.centers, length, alpha=self.scale, out=radial)
         radial.square_().neg_().exp_()
         direction.copy_(line)
         message = self.key + self.noise[step]

@@ -110,7 +110,7 @@ class CausalStack(nn.Module):
     Args:
         num_layers (int): Number of blocks.
         dropout (float): Of the residual branches and the attention weights.
-        norm (str): Of :class:`TransformerBlock`, and of queries and keys where they are normalised.
+        norm (str): Of :class:`TransformerBlock`, and of queries and keys where they are normalized.
         feed_forward (str): Of :class:`TransformerBlock`.
         **kwargs: Of :class:`GeoRoPEAttention`.
     """
