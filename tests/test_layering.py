@@ -93,8 +93,6 @@ def test_imports_point_down_only(module):
             assert rest[0] in BELOW[part] | {part, '_C', '_CUDA'}, where
 
 
-#: Packages whose modules still import each other in a loop.
-LOOPS = {'models'}
 
 
 def modules_imported(module: Path) -> set[Path]:
@@ -125,7 +123,7 @@ def loop_among(imports: dict) -> list | None:
     return next(filter(None, (walk(module, []) for module in sorted(imports))), None)
 
 
-@pytest.mark.parametrize('package', sorted({module.parts[0] for module in MODULES if len(module.parts) > 1} - LOOPS))
+@pytest.mark.parametrize('package', sorted({module.parts[0] for module in MODULES if len(module.parts) > 1}))
 def test_no_two_modules_of_a_package_import_each_other_in_a_loop(package):
     modules = [module for module in MODULES if module.parts[0] == package and module.name != '__init__.py']
     loop = loop_among({module: modules_imported(module) & set(modules) for module in modules})
