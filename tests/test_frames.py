@@ -1,9 +1,16 @@
+import inspect
+import math
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torch_geometric_inertial.frames import Frames, from_frame, inertial_frames, to_frame
+from torch_geometric_inertial import frames
+from torch_geometric_inertial.elements import MIN_DISTANCE
+from torch_geometric_inertial.frames import Frames, check_apart, from_frame, inertial_frames, to_frame
 from torch_geometric_inertial.testing import degenerate_molecules, random_motion, random_rotation
 
 MOLECULES = degenerate_molecules()
@@ -192,6 +199,70 @@ def test_global_random_state_is_left_alone():
     assert torch.equal(before, torch.random.get_rng_state())
 
 
+def shell(size, radius):
+    """Points spread evenly over a sphere: a spherical top of many atoms that are equally far."""
+    i = torch.arange(size, dtype=torch.float64) + 0.5
+    tilt, turn = torch.acos(1 - 2 * i / size), math.pi * (1 + 5 ** 0.5) * i
+    return radius * torch.stack([turn.cos() * tilt.sin(), turn.sin() * tilt.sin(), tilt.cos()], 1)
+
+
+def test_blocks_of_candidates_are_the_whole(monkeypatch):
+    """A shell, a ring and a small molecule, with few rows in memory at a time: the same frames, bit for bit."""
+    ring = torch.tensor([[math.cos(t), math.sin(t), 0.0] for t in torch.arange(12) * math.pi / 6], dtype=torch.float64)
+    sets = [shell(60, 3.5), 2 * ring, MOLECULES['furan'].pos, MOLECULES['cubane'].pos]
+    ptr = torch.tensor([0, *map(len, sets)]).cumsum(0)
+    pos, z = torch.cat(sets), torch.full((int(ptr[-1]),), 6)
+    whole = inertial_frames(pos, z, ptr)
+    monkeypatch.setattr('torch_geometric_inertial.frames._BLOCK', 500)
+    monkeypatch.setattr('torch_geometric_inertial.frames._turned_waves', bounded(frames._turned_waves, rows=560))
+    for a, b in zip(whole, inertial_frames(pos, z, ptr), strict=True):
+        assert torch.equal(a, b)
+
+
+def bounded(function, rows):
+    def checked(cand, turn, y, scale, ptr, *rest):
+        assert int(ptr.diff()[cand].sum()) <= rows
+        return function(cand, turn, y, scale, ptr, *rest)
+    return checked
+
+
+def test_memory_of_a_shell_is_bounded():
+    """In a process of its own: 300 atoms once took 1.7 GiB, growing with the cube of their number."""
+    code = f"""
+import math, resource, torch
+from torch_geometric_inertial.frames import inertial_frames
+{inspect.getsource(shell)}
+pos, z = shell(300, 7.6), torch.full((300,), 6)
+inertial_frames(pos[:40], z[:40], torch.tensor([0, 40]))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+inertial_frames(pos, z, torch.tensor([0, 300]))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert int(result.stdout) < 400 << 10  # KiB
+
+
+@quick
+@given(seed=st.integers(0, 10**6), sizes=st.lists(st.integers(1, 12), min_size=1, max_size=5),
+       spread=st.sampled_from([0.3, 1.0, 3.0]), flat=st.booleans())
+def test_coincident_atoms_are_found_by_the_sweep_as_by_all_pairs(seed, sizes, spread, flat):
+    g = torch.Generator().manual_seed(seed)
+    ptr = torch.tensor([0, *sizes]).cumsum(0)
+    pos = spread * torch.randn(int(ptr[-1]), 3, generator=g)
+    if flat:
+        pos = pos - (pos @ torch.tensor(frames._SWEEP))[:, None] * torch.tensor(frames._SWEEP)
+    molecule = torch.repeat_interleave(ptr.diff())
+    near = torch.cdist(pos.double(), pos.double(), compute_mode='donot_use_mm_for_euclid_dist') < MIN_DISTANCE
+    u, v = (near & (molecule[:, None] == molecule) & torch.ones_like(near).triu(1)).nonzero().T
+    z = torch.full((len(pos),), 8)
+    if len(u) == 0:
+        check_apart(pos, z, ptr)
+        return
+    a, b = (int(i[0] - ptr[molecule[u[0]]]) for i in (u, v))
+    with pytest.raises(ValueError, match=rf'must be at least 0.4 Å apart .* between atom {a}, O, and atom {b}, O\)'):
+        check_apart(pos, z, ptr)
+
+
 def test_no_molecules_have_no_frames():
     frames = inertial_frames(torch.zeros(0, 3), torch.zeros(0, dtype=torch.long), torch.tensor([0]))
     assert isinstance(frames, Frames) and frames.axes.shape == (0, 3, 3)
@@ -210,6 +281,10 @@ def arguments(**changed):
     ({'ptr': torch.tensor([0, 3, 3])}, r'a molecule must have at least one atom \(molecule 1 has none\)'),
     ({'pos': torch.tensor([[0., 0, 0], [1, float('nan'), 0], [0, 0, 1]])}, "'pos' must be finite .*atom 1; 1 in all"),
     ({'pos': torch.tensor([[0., 0, 0], [1, 1, 0], [0, 0, float('inf')]])}, "'pos' must be finite .*at atom 2"),
+    ({'ptr': torch.tensor([0, 5, 3])}, r"'ptr' must ascend from 0 to the number of positions, 3 \(got \[0, 5, 3\]\)"),
+    ({'pos': 1e10 * torch.eye(3)}, r"'pos' must lie within 1e\+06 Å of the origin \(got \[10000000000.0, .* at atom 0"),
+    ({'z': torch.tensor([1, 0, 8])}, r"'z' must be at least 1 \(got 0 at atom 1\)"),
+    ({'z': torch.tensor([1., 1, 8])}, r"'z' must hold whole numbers \(got torch.float32\)"),
     ({'weight': torch.tensor([1., 0, 1])}, "'weight' must hold one positive number for each of the 3 atoms"),
     ({'weight': torch.ones(2)}, r"'weight' must hold one positive number .*shape \[2\]"),
 ])

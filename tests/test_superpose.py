@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torch_geometric_inertial.frames import random_rotations
-from torch_geometric_inertial.superpose import centred, kabsch_rotations, superpose, superposed_rmsd
+from torch_geometric_inertial.superpose import centered, kabsch_rotations, superpose, superposed_rmsd
 from torch_geometric_inertial.testing import degenerate_molecules
 
 SHAPES = {name: data.pos.double() for name, data in degenerate_molecules().items()}
@@ -48,7 +48,7 @@ def test_rotations_are_proper_and_no_other_is_better(sizes, seed):
     molecule = torch.repeat_interleave(ptr.diff())
     for degrees in (1, 20, 180):
         other = random_rotations(len(sizes), degrees, g).double() @ turn
-        off = torch.einsum('tij,tj->ti', other[molecule], centred(pos, ptr)) - centred(target, ptr)
+        off = torch.einsum('tij,tj->ti', other[molecule], centered(pos, ptr)) - centered(target, ptr)
         rmsd = (torch.zeros(len(sizes), dtype=torch.float64).index_add(0, molecule, off.square().sum(1))
                 / ptr.diff()).sqrt()
         assert bool((rmsd >= best - 1e-9).all())

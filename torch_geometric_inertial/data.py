@@ -135,9 +135,16 @@ def _check_not_nested(data: Data) -> None:
                          'batch.to_data_list()')
 
 
-def _edges_by_molecule(data: Data, ptr: Tensor, fields: list[str]) -> tuple[Data, Tensor]:
-    r"""A copy with the edges of each molecule together, and where those of each start."""
-    edges = data.edge_index
+def check_edges(edges: Tensor, ptr: Tensor) -> Tensor:
+    r"""The molecule of each edge [E], once it is sure that both its ends are atoms of that.
+
+    Args:
+        edges (Tensor): :obj:`edge_index` [2, E], numbers of packed atoms.
+        ptr (Tensor): First atom of each molecule, and the number of atoms [B + 1].
+
+    Raises:
+        ValueError: If it has another shape or no whole numbers, or an edge leaves its molecule.
+    """
     if edges.dim() != 2 or edges.size(0) != 2 or edges.is_floating_point():
         raise ValueError(f"'edge_index' must be a tensor of whole numbers [2, E] "
                          f'(got {edges.dtype} of shape {list(edges.shape)})')
@@ -145,14 +152,21 @@ def _edges_by_molecule(data: Data, ptr: Tensor, fields: list[str]) -> tuple[Data
     if edges.numel() > 0 and (int(edges.min()) < 0 or int(edges.max()) >= count):
         raise ValueError(f"'edge_index' must connect atoms of the same molecule, with indices below {count} "
                          f'(got {int(edges.min())} to {int(edges.max())})')
-    owner = torch.repeat_interleave(ptr.diff()).to(edges.device)[edges]
+    owner = torch.repeat_interleave(ptr.diff()).to(edges.device)[edges.long()]
     if not torch.equal(owner[0], owner[1]):
         e = int((owner[0] != owner[1]).nonzero()[0])
         raise ValueError(f"'edge_index' must connect atoms of the same molecule (got an edge between atoms "
                          f'{edges[:, e].tolist()} of molecules {owner[:, e].tolist()})')
-    starts = torch.cat([ptr.new_zeros(1).cpu(), torch.bincount(owner[0], minlength=ptr.numel() - 1).cumsum(0).cpu()])
-    if bool((owner[0].diff() < 0).any()):
-        order = owner[0].argsort(stable=True)
+    return owner[0]
+
+
+def _edges_by_molecule(data: Data, ptr: Tensor, fields: list[str]) -> tuple[Data, Tensor]:
+    r"""A copy with the edges of each molecule together, and where those of each start."""
+    edges = data.edge_index
+    owner = check_edges(edges, ptr)
+    starts = torch.cat([ptr.new_zeros(1).cpu(), torch.bincount(owner, minlength=ptr.numel() - 1).cumsum(0).cpu()])
+    if bool((owner.diff() < 0).any()):
+        order = owner.argsort(stable=True)
         data = copy.copy(data)
         data.edge_index = edges[:, order]
         for name in fields:

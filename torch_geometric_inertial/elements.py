@@ -11,6 +11,11 @@ SYMBOLS: tuple[str, ...] = (
     'Mt', 'Ds', 'Rg', 'Cn', 'Nh', 'Fl', 'Mc', 'Lv', 'Ts', 'Og',
 )
 
+#: Two atoms nearer than this (Å) are at the same place: no bond is so short, H–H has 0.74 Å.
+MIN_DISTANCE = 0.4
+#: Positions (Å) must be smaller: at 10^6 Å, neighboring numbers in float32 are 0.06 Å apart.
+MAX_COORDINATE = 1e6
+
 #: Standard atomic weights (u).
 ATOMIC_MASSES = torch.tensor([
     0.0, 1.008, 4.003, 6.941, 9.012, 10.812, 12.011, 14.007, 15.999, 18.998, 20.18, 22.99, 24.305, 26.982,

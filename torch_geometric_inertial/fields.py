@@ -21,13 +21,13 @@ LEVELS = ('node', 'edge', 'index', 'graph')
 
 _KNOWN = {
     'node': """z pos x node_attr node_type atomic_numbers symbols pos_relaxed relaxed conformers tags fixed mass masses
-        charge charges formal_charge formal_charges partial_charge partial_charges isotope num_radicals spin spins
-        force forces vel velocity velocities momenta magmom magmoms perm""",
+        charge charges formal_charge formal_charges partial_charge partial_charges isotope num_radical_electrons
+        spin spins force forces vel velocity velocities momenta magmom magmoms perm""",
     'edge': """edge_attr edge_weight edge_type edge_offset edge_shift cell_offsets unit_shifts shifts bond_order
         bond_type""",
     'index': """edge_index face bond_index angle_index dihedral_index improper_index torsion_index ring_index""",
     'graph': """y groups properties finished dipole quadrupole polarizability energy stress virial cell pbc box center
-        frame frame_margin name smiles idx total_charge seed""",
+        frame frame_margin name smiles title idx total_charge seed""",
 }
 #: The level of each field that this package and common data sets use. A listed field of another number of rows than
 #: there are atoms (or edges) belongs to the molecule: :obj:`charge` [1] is its total charge.

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from torch_geometric_inertial.elements import MAX_COORDINATE, MIN_DISTANCE, SYMBOLS
+
 #: Two principal moments closer than this share of the largest one count as equal.
 MOMENT_TOLERANCE = 1e-3
 #: Weight (Å) of the generic function that settles ties of the farthest-atom rule.
@@ -22,8 +24,10 @@ TIE_WEIGHT = 0.1
 PLANE_WIDTH = 0.1
 
 _CHUNK = 1 << 17  # rows (candidate, atom) that are in memory at a time
+_BLOCK = 1 << 19  # the same where one molecule alone has more; about 120 MiB
 _SAME_SET = 0.03  # two candidates whose set descriptors differ by less carry the same set
 _LINEAR = 1e-5  # Å; a point set this thin is a line
+_SWEEP = (0.7385, 0.5477, 0.3932)  # generic, so that few atoms of a plane or a chain are level along it
 _WAVE_WEIGHTS = (0.31, 0.24, 0.17, 0.13, 0.09, 0.06)
 _UNTIED, _OBLATE, _PROLATE, _SPHERICAL = range(4)
 _SIGNS = ((1., 1., 1.), (1., -1., -1.), (-1., 1., -1.), (-1., -1., 1.))
@@ -53,7 +57,7 @@ def inertial_frames(
 
     The frame is a function of the set :math:`\{(z_i, r_i)\}` alone: it turns and shifts with the points and does not
     see their order. Axes are the eigenvectors of
-    :math:`I = \sum_i w_i (\lVert y_i \rVert^2 1 - y_i y_i^\top) / \sum_i w_i` about the centre, by ascending moment.
+    :math:`I = \sum_i w_i (\lVert y_i \rVert^2 1 - y_i y_i^\top) / \sum_i w_i` about the center, by ascending moment.
     The candidates and their scores :math:`s` (Å), with :math:`y` the coordinates in the candidate frame, are:
 
     * *moments differ*: the four right-handed sign choices;
@@ -71,7 +75,7 @@ def inertial_frames(
     ties between atoms that are equally far, and only exactly equivalent frames are left with equal scores.
 
     **Margin.** :obj:`margin` is the smallest relative change that can alter the choice: the minimum of
-    :math:`|g_{01} - \tau|` and :math:`|g_{12} - \tau|`, where :math:`g_{kl}` is the gap of two neighbouring moments
+    :math:`|g_{01} - \tau|` and :math:`|g_{12} - \tau|`, where :math:`g_{kl}` is the gap of two neighboring moments
     relative to the largest one and :math:`\tau` = :obj:`moment_tolerance`, and of the lead of the winning score over
     the best score of a candidate *with another point set*, relative to the distance of the farthest atom. Gaps that
     move no atom (one atom, the two equal moments of a line) are left out; a set with no other choice has margin 1.
@@ -80,7 +84,7 @@ def inertial_frames(
         pos (torch.Tensor): Positions :math:`[T, 3]` in Å of all atoms, packed.
         z (torch.Tensor): Atomic numbers :math:`[T]`.
         ptr (torch.Tensor): First atom of each set, and :math:`T`: :math:`[B + 1]`.
-        weight (torch.Tensor, optional): Positive weights :math:`[T]` of the atoms in centre and inertia tensor; 1
+        weight (torch.Tensor, optional): Positive weights :math:`[T]` of the atoms in center and inertia tensor; 1
             by default.
         moment_tolerance (float): Relative gap below which two moments count as equal.
         tie_weight (float): Weight :math:`t` in Å of the generic term.
@@ -94,7 +98,8 @@ def inertial_frames(
         Frames: in float64 on the device of :obj:`pos`.
 
     Raises:
-        ValueError: If shapes do not match, a position is not finite, a weight is not positive, or a set is empty.
+        ValueError: If shapes do not match, a position is not finite or beyond 10⁶ Å, a number of :obj:`z` is below 1,
+            a weight is not positive, or a set is empty.
     """
     _check(pos, z, ptr, weight)
     pos, ptr = pos.detach().double(), ptr.to(pos.device)
@@ -113,6 +118,45 @@ def inertial_frames(
     if not parts:
         return Frames(pos.new_zeros(0, 3), pos.new_zeros(0, 3, 3), pos.new_zeros(0))
     return Frames(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+
+def check_apart(pos: Tensor, z: Tensor, ptr: Tensor) -> None:
+    r"""Refuses molecules in which two atoms coincide, that is, lie nearer than
+    :data:`~torch_geometric_inertial.elements.MIN_DISTANCE`. Periodic images are left out of account.
+
+    The atoms of each molecule are sorted along one direction and compared with those next to them, so that the cost
+    grows little faster than their number.
+
+    Args:
+        pos (torch.Tensor): Positions :math:`[T, 3]` in Å; an atom at a place that is not finite is near no other.
+        z (torch.Tensor): Atomic numbers :math:`[T]`, for the message.
+        ptr (torch.Tensor): First atom of each molecule, and :math:`T`: :math:`[B + 1]`.
+
+    Raises:
+        ValueError: If they do, with the first two such atoms, by their numbers in their molecule.
+    """
+    pos, ptr = pos.detach().double(), ptr.to(pos.device)
+    molecule = _index(ptr)
+    along = pos @ pos.new_tensor(_SWEEP)
+    order = along.argsort(stable=True)
+    order = order[molecule[order].argsort(stable=True)]
+    i, step, near = torch.arange(len(order), device=pos.device), 0, []
+    while len(i) > 0:
+        step += 1
+        i = i[i + step < len(order)]
+        u, v = order[i], order[i + step]
+        beside = (molecule[u] == molecule[v]) & (along[v] - along[u] < MIN_DISTANCE)
+        i, u, v = i[beside], u[beside], v[beside]
+        close = (pos[u] - pos[v]).norm(dim=1) < MIN_DISTANCE
+        near.append(torch.stack([torch.minimum(u[close], v[close]), torch.maximum(u[close], v[close])]))
+    pairs = torch.cat(near, 1) if near else order.new_empty(2, 0)
+    if pairs.numel() > 0:
+        u, v = pairs[:, (pairs[0] * len(order) + pairs[1]).argmin()].tolist()
+        first = int(ptr[molecule[u]])
+        a, b = (SYMBOLS[int(z[k])] if 0 < int(z[k]) < len(SYMBOLS) else f'z = {int(z[k])}' for k in (u, v))
+        raise ValueError(f'two atoms must be at least {MIN_DISTANCE} Å apart '
+                         f'(got {float((pos[u] - pos[v]).norm()):.3g} Å between atom {u - first}, {a}, and '
+                         f'atom {v - first}, {b})')
 
 
 def to_frame(pos: Tensor, frames: Frames, ptr: Tensor) -> Tensor:
@@ -151,18 +195,30 @@ def _check(pos: Tensor, z: Tensor, ptr: Tensor, weight: Tensor | None) -> None:
     if pos.dim() != 2 or pos.size(1) != 3 or not pos.is_floating_point():
         raise ValueError(f"'pos' must be a floating point tensor of shape [T, 3] "
                          f'(got {pos.dtype} of shape {list(pos.shape)})')
+    if z.is_floating_point() or z.is_complex() or z.dtype == torch.bool:
+        raise ValueError(f"'z' must hold whole numbers (got {z.dtype})")
     if z.shape != pos.shape[:1]:
         raise ValueError(f"'z' must hold one atomic number for each of the {pos.size(0)} positions "
                          f'(got shape {list(z.shape)})')
     if ptr.dim() != 1 or ptr.numel() < 1 or int(ptr[0]) != 0 or int(ptr[-1]) != pos.size(0):
         raise ValueError(f"'ptr' must run from 0 to the number of positions, {pos.size(0)} (got {ptr.tolist()[:8]})")
+    if bool((ptr < 0).any() or (ptr > pos.size(0)).any() or (ptr.diff() < 0).any()):
+        raise ValueError(f"'ptr' must ascend from 0 to the number of positions, {pos.size(0)} (got {ptr.tolist()[:8]})")
     empty = (ptr.diff() < 1).nonzero()
     if empty.numel() > 0:
         raise ValueError(f"a molecule must have at least one atom (molecule {int(empty[0])} has none)")
     bad = (~torch.isfinite(pos).all(1)).nonzero()
     if bad.numel() > 0:
         i = int(bad[0])
-        raise ValueError(f"'pos' must be finite (got {pos[i].tolist()} at atom {i}; {bad.numel()} in all)")
+        raise ValueError(f"'pos' must be finite (got {pos[i].tolist()} at atom {i}; {bad.size(0)} in all)")
+    far = (pos.abs() > MAX_COORDINATE).any(1).nonzero()
+    if far.numel() > 0:
+        i = int(far[0])
+        raise ValueError(f"'pos' must lie within {MAX_COORDINATE:g} Å of the origin "
+                         f'(got {pos[i].tolist()} at atom {i}; {far.numel()} in all)')
+    odd = (z < 1).nonzero()
+    if odd.numel() > 0:
+        raise ValueError(f"'z' must be at least 1 (got {int(z[odd[0]])} at atom {int(odd[0])})")
     if weight is not None and (weight.shape != z.shape or not bool((weight > 0).all())):
         least = f', smallest {float(weight.min()):g}' if weight.numel() > 0 else ''
         raise ValueError(f"'weight' must hold one positive number for each of the {pos.size(0)} atoms "
@@ -259,14 +315,22 @@ def _candidates(kind, chosen, y, ptr, index, plane_width, reach):
             atoms = y[int(ptr[m]):int(ptr[m + 1])]
             r = atoms.norm(dim=1)
             far = r > 0.5 * r.max()
-            x = atoms[far] / r[far, None]
-            rest = atoms[None] - x[:, None] * (x @ atoms.T)[:, :, None]  # [F, N, 3], off the x axis
-            rho = rest.norm(dim=2)
-            score = r[far, None] + rho
-            f, j = ((score >= score.max() - 2 * reach[m]) & (rho > _LINEAR)).nonzero(as_tuple=True)
-            second = rest[f, j] / rho[f, j, None]
-            turn = torch.stack([x[f], second, torch.linalg.cross(x[f], second)], -1)
-            yield ptr.new_full((len(f),), m), turn, score[f, j]
+            x, height = atoms[far] / r[far, None], r[far]
+
+            def off_axis(rows, x=x, atoms=atoms):
+                return atoms[None] - x[rows, None] * (x[rows] @ atoms.T)[:, :, None]  # [F, N, 3]
+
+            blocks = torch.arange(len(x), device=y.device).split(max(1, _CHUNK // len(atoms)))
+            highest = torch.stack([(height[rows, None] + off_axis(rows).norm(dim=2)).max() for rows in blocks]).max()
+            for rows in blocks:
+                rest = off_axis(rows)
+                rho = rest.norm(dim=2)
+                score = height[rows, None] + rho
+                f, j = ((score >= highest - 2 * reach[m]) & (rho > _LINEAR)).nonzero(as_tuple=True)
+                second = rest[f, j] / rho[f, j, None]
+                first = x[rows][f]
+                turn = torch.stack([first, second, torch.linalg.cross(first, second)], -1)
+                yield ptr.new_full((len(f),), m), turn, score[f, j]
 
 
 def _descriptors(cand: Tensor, turn: Tensor, y: Tensor, z: Tensor, ptr: Tensor) -> Tensor:
@@ -279,12 +343,22 @@ def _descriptors(cand: Tensor, turn: Tensor, y: Tensor, z: Tensor, ptr: Tensor) 
         [1.129, 0.743, -0.277], [0.233, 1.237, 0.461], [-0.857, 0.191, 1.319],
     ])
     phase = y.new_tensor([0.37, 1.91, 0.83, 2.71, 4.13, 5.23])
+    scale = z.to(y).abs().sqrt()
+    total = _sum(scale, _index(ptr), ptr.numel() - 1)
+    # Blocks of candidates: a shell of N atoms has of the order of N^2, and each turns N atoms.
+    ends = ptr.diff()[cand].cumsum(0)
+    marks = torch.arange(1, 1 + int(ends[-1]) // _BLOCK, device=y.device) * _BLOCK
+    cuts = torch.unique(torch.searchsorted(ends, marks).clamp(min=1, max=len(cand))).tolist()
+    parts = [_turned_waves(cand[a:b], turn[a:b], y, scale, ptr, wave, phase)
+             for a, b in zip([0, *cuts], [*cuts, len(cand)], strict=True) if b > a]
+    return torch.cat(parts) / total[cand, None]
+
+
+def _turned_waves(cand, turn, y, scale, ptr, wave, phase):
     count = ptr.diff()[cand]
     row = torch.repeat_interleave(torch.arange(len(cand), device=cand.device), count)
     start = count.cumsum(0) - count
     atom = torch.arange(len(row), device=row.device) - start[row] + ptr[cand][row]
-    scale = z.to(y).abs().sqrt()
-    total = _sum(scale, _index(ptr), ptr.numel() - 1)
     turned = torch.einsum('ni,nij->nj', y[atom], turn[row])
     value = torch.addmm(phase, turned, wave.T).sin_()
-    return _sum(value * scale[atom, None], row, len(cand)) / total[cand, None]
+    return _sum(value * scale[atom, None], row, len(cand))

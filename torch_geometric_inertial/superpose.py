@@ -9,7 +9,7 @@ from torch_geometric_inertial.ops.segment import segment_index, segment_mean, se
 
 @torch.no_grad()
 def kabsch_rotations(pos: Tensor, target: Tensor, ptr: Tensor) -> Tensor:
-    r"""The proper rotations :math:`R_b` that minimise :math:`\sum_i \lVert R_b p_i - q_i \rVert^2` over the atoms of
+    r"""The proper rotations :math:`R_b` that minimize :math:`\sum_i \lVert R_b p_i - q_i \rVert^2` over the atoms of
     each molecule, about the two centroids.
 
     Computed in float64, for point sets of any rank: one atom or a line leave some of the rotation free, and any of the
@@ -29,7 +29,7 @@ def kabsch_rotations(pos: Tensor, target: Tensor, ptr: Tensor) -> Tensor:
     """
     if pos.dim() != 2 or pos.size(1) != 3 or target.shape != pos.shape:
         raise ValueError(f"'pos' and 'target' must be [T, 3] (got {list(pos.shape)} and {list(target.shape)})")
-    p, q = centred(pos.double(), ptr), centred(target.double(), ptr)
+    p, q = centered(pos.double(), ptr), centered(target.double(), ptr)
     spread = segment_sum((p.unsqueeze(2) * q.unsqueeze(1)).flatten(1), ptr).view(-1, 3, 3)
     if not bool(spread.isfinite().all()):
         raise ValueError(f"'pos' and 'target' must be finite (got molecule "
@@ -44,7 +44,7 @@ def superpose(pos: Tensor, target: Tensor, ptr: Tensor) -> Tensor:
     r"""Points :math:`p` [T, 3] moved rigidly onto :math:`q` [T, 3], molecule by molecule; see
     :func:`kabsch_rotations`."""
     turn = kabsch_rotations(pos, target, ptr)[segment_index(ptr, pos.size(0))]
-    moved = torch.einsum('tij,tj->ti', turn, centred(pos.double(), ptr)) + target.double() - centred(
+    moved = torch.einsum('tij,tj->ti', turn, centered(pos.double(), ptr)) + target.double() - centered(
         target.double(), ptr)
     return moved.to(pos.dtype)
 
@@ -55,6 +55,6 @@ def superposed_rmsd(pos: Tensor, target: Tensor, ptr: Tensor) -> Tensor:
     return segment_mean(off.square().sum(1), ptr).sqrt()
 
 
-def centred(pos: Tensor, ptr: Tensor) -> Tensor:
+def centered(pos: Tensor, ptr: Tensor) -> Tensor:
     r"""Points [T, 3] with the centroid of each molecule at the origin."""
     return pos - segment_mean(pos, ptr)[segment_index(ptr, pos.size(0))]

@@ -121,7 +121,7 @@ def _shapes() -> dict[str, Points]:
     adamantane: Points = [
         *_scaled('C', tetra, 1.54), *_scaled('H', tetra, 2.63), *_scaled('C', octahedron, 1.78),
     ]
-    for corner in octahedron:  # two hydrogens on each CH2, across the plane of its two CH neighbours
+    for corner in octahedron:  # two hydrogens on each CH2, across the plane of its two CH neighbors
         k = next(i for i in range(3) if corner[i] != 0)
         for s in (1, -1):
             at = [2.41 * v for v in corner]

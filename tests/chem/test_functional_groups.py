@@ -82,3 +82,26 @@ def test_errors():
     aromatic.edge_attr = torch.tensor([[0.0, 0.0, 0.0, 1.0]]).expand(8, 4)
     with pytest.raises(ValueError, match='data has aromatic bonds without a Kekulé form'):
         find_groups(aromatic, QM9_GROUPS)
+
+
+@pytest.mark.parametrize('smiles', ['CC(=O)C', 'Oc1ccccc1', 'CC#N', 'C[N+](=O)[O-]', 'NC=O', 'CCO'])
+def test_bonds_without_orders_get_them(smiles):
+    data = molecule(smiles)
+    expected = find_groups(data, QM9_GROUPS)
+    del data.edge_attr
+    assert find_groups(data, QM9_GROUPS) == expected
+    data.formal_charge = torch.full_like(data.z, 3)  # of the cations that there are none of
+    with pytest.raises(ValueError, match="'edge_index' has no bond orders in 'edge_attr', and RDKit finds none"):
+        find_groups(data, QM9_GROUPS)
+
+
+def test_all_pairs_are_no_bonds():
+    data = molecule('CC(=O)C')
+    pairs = torch.combinations(torch.arange(len(data.z))).T
+    orders = torch.zeros(pairs.size(1), 4)
+    bonded = [[u, v] in data.edge_index.T.tolist() for u, v in pairs.T.tolist()]
+    orders[bonded, 0] = 1.0
+    for edge_attr in (None, orders):
+        data.edge_index, data.edge_attr = pairs, edge_attr
+        with pytest.raises(ValueError, match='edge'):
+            find_groups(data, QM9_GROUPS)

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -20,8 +21,12 @@ MOLECULES = degenerate_molecules()
 ORDERS = ('smiles', 'heavy_first', 'rank')
 
 
+#: What the fields of `rich` hold that no list knows.
+FIELDS = {'triple_index': 'index', 'triple_pos': 'graph'}
+
+
 def canonical(order='smiles'):
-    return Compose([InertialFrame(), CanonicalOrder(order)])
+    return Compose([InertialFrame(), CanonicalOrder(order, FIELDS)])
 
 
 def rich(molecule):
@@ -60,7 +65,7 @@ def test_nearly_symmetric_molecules_with_bonds(order, seed, name, sigma):
 @pytest.mark.parametrize('name', ['furan', 'CHFClBr R', 'dimethyl ether'])
 def test_every_field_follows_the_atoms(name, order):
     data = rich(MOLECULES[name])
-    out = CanonicalOrder(order)(data)
+    out = CanonicalOrder(order, FIELDS)(data)
     assert torch.equal(data.pos, MOLECULES[name].pos)  # the input is left alone
     assert torch.equal(out.pos, data.pos[out.perm]) and torch.equal(out.z, data.z[out.perm])
     assert torch.equal(out.x, out.pos)
@@ -83,10 +88,14 @@ def test_a_batch_is_its_molecules_and_comes_apart():
 
 
 def test_bonds_of_the_data_come_before_distances():
+    """Methane pulled apart: its bonds are long, and where they have orders they are believed."""
     data = MOLECULES['CH4'].clone()
-    data.pos = data.pos * 3  # far apart
-    data.edge_index = torch.tensor([[0, 0, 0, 0], [1, 2, 3, 4]])
+    data.pos = data.pos * 3
+    data.edge_index, data.edge_attr = torch.tensor([[0, 0, 0, 0], [1, 2, 3, 4]]), torch.ones(4)
     assert CanonicalOrder()(data).z.tolist() == [1, 6, 1, 1, 1]
+    del data.edge_attr
+    with pytest.warns(UserWarning, match="'edge_index' holds no bonds: 4 of 4 edges of molecule 0 are too long"):
+        assert CanonicalOrder()(data).z.tolist() == [6, 1, 1, 1, 1]
 
 
 def test_without_a_frame_the_pose_is_kept_and_the_order_is_the_same():
@@ -98,7 +107,7 @@ def test_without_a_frame_the_pose_is_kept_and_the_order_is_the_same():
 
 def test_a_second_time_changes_nothing():
     once = canonical()(rich(MOLECULES['furan']))
-    twice = CanonicalOrder()(once)
+    twice = CanonicalOrder(fields=FIELDS)(once)
     assert torch.equal(twice.perm, torch.arange(9)) and torch.equal(twice.edge_index, once.edge_index)
 
 
@@ -132,6 +141,118 @@ def test_repr():
     assert repr(CanonicalOrder('rank')) == "CanonicalOrder(order='rank')"
 
 
+WATER = MOLECULES['H2O']
+EDGES = torch.tensor([[0, 0, 1, 2], [1, 2, 0, 0]])
+
+
+def water(size=3, **fields):
+    """Water, or as much of it, in an order that is not canonical."""
+    row = torch.tensor([1, 0, 2])[:size]
+    place = row.argsort()
+    edges = place[EDGES[:, (size > EDGES).all(0)]]
+    return Data(z=WATER.z[row], pos=WATER.pos[row] + 0.01 * torch.arange(3), edge_index=edges, **fields)
+
+
+def test_three_rows_of_water_are_no_atoms():
+    """A vector, a cell, and as many targets as edges: a molecule of three atoms keeps them."""
+    fields = {'dipole': torch.tensor([1.0, 2, 3]), 'cell': torch.diag(torch.tensor([4.0, 5, 6])),
+              'pbc': torch.tensor([True, False, False]), 'y': torch.arange(4.0), 'energy': torch.arange(3.0)}
+    single = water(**fields)
+    batch = Batch.from_data_list([water(**fields), water(**fields)])
+    for data in (single, *CanonicalOrder()(batch).to_data_list()):
+        out = CanonicalOrder()(data)
+        assert all(torch.equal(out[name], value) for name, value in fields.items())
+    assert CanonicalOrder()(single).perm.tolist() != [0, 1, 2]
+
+
+def test_a_field_that_nothing_tells_of_stays_with_a_warning_or_follows_when_declared():
+    label = torch.tensor([10.0, 11, 12])
+    for name, value, guess in [('shielding', label, 'node'), ('path_index', torch.tensor([0, 1, 2]), 'index'),
+                               ('coupling', torch.arange(4.0), 'edge')]:
+        data = water(**{name: value})
+        with pytest.warns(UserWarning, match=f"'{name}' stays as it is, .*fields={{'{name}': '{guess}'}}"):
+            assert torch.equal(CanonicalOrder()(data)[name], value)
+        out = CanonicalOrder(fields={name: guess})(data)
+        place = out.perm.argsort()
+        row, col = place[data.edge_index]
+        order = {'node': out.perm, 'index': slice(None), 'edge': (3 * row + col).argsort()}[guess]
+        expected = place if guess == 'index' else value[order]
+        assert torch.equal(out[name], expected) and not torch.equal(expected, value)
+
+
+@pytest.mark.filterwarnings('error::UserWarning')
+def test_a_declared_field_of_the_molecule_stays_without_a_word():
+    data = water(shielding=torch.arange(3.0))
+    assert torch.equal(CanonicalOrder(fields={'shielding': 'graph'})(data).shielding, data.shielding)
+
+
+def test_a_batch_knows_the_fields_of_molecules_of_several_sizes():
+    methane = MOLECULES['CH4']
+    other = Data(z=methane.z, pos=methane.pos, edge_index=torch.tensor([[0, 0, 0, 0], [1, 2, 3, 4]]),
+                 shielding=torch.arange(5.0))
+    out = CanonicalOrder()(Batch.from_data_list([water(shielding=torch.arange(3.0)), other]))
+    for part in out.to_data_list():
+        assert torch.equal(part.shielding, part.perm.double().float())
+
+
+def test_padding_stays_padding_and_numbers_follow_alone_and_in_a_batch():
+    rings = torch.tensor([[0, 1, -1], [2, -1, -1]])
+    single = CanonicalOrder()(water(ring_index=rings))
+    place = single.perm.argsort()
+    assert single.ring_index.tolist() == [[int(place[0]), int(place[1]), -1], [int(place[2]), -1, -1]]
+    batch = Batch.from_data_list([Data(z=MOLECULES['CH4'].z, pos=MOLECULES['CH4'].pos, edge_index=EDGES,
+                                       ring_index=torch.full((2, 3), -1)), water(ring_index=rings)])
+    first, second = CanonicalOrder()(batch).to_data_list()
+    assert (first.ring_index == -1).all() and torch.equal(second.ring_index, single.ring_index)
+
+
+class WithTriples(Data):
+    def __inc__(self, key, value, *args, **kwargs):
+        return self.num_nodes if key == 'triples' else super().__inc__(key, value, *args, **kwargs)
+
+
+def test_a_data_class_that_numbers_atoms_is_asked():
+    a, b = (WithTriples(**water(triples=torch.tensor([[1, 0, 2]])).to_dict()) for _ in range(2))
+    single = CanonicalOrder()(a)
+    assert single.z[single.triples[0]].tolist() == a.z[a.triples[0]].tolist() and single.triples.tolist() != [[1, 0, 2]]
+    for part in CanonicalOrder()(Batch.from_data_list([a, b])).to_data_list():
+        assert torch.equal(part.triples, single.triples)
+
+
+def test_names_of_atoms_follow_in_a_batch_and_in_numpy():
+    out = CanonicalOrder()(Batch.from_data_list([water(symbols=['a', 'b', 'c']), water(symbols=['d', 'e', 'f'])]))
+    for part, names in zip(out.to_data_list(), ('abc', 'def'), strict=True):
+        assert part.symbols == [names[i] for i in part.perm.tolist()]
+    out = CanonicalOrder()(water(charge=np.array([0.0, 1.0, 2.0])))
+    assert out.charge.tolist() == out.perm.tolist()
+
+
+@pytest.mark.parametrize('size, cutoff', [(30, None), (80, None), (30, 2.6)])
+def test_edges_of_all_pairs_or_within_a_radius_give_way_to_distances(size, cutoff):
+    g = torch.Generator().manual_seed(size)
+    pos = 1.6 * torch.cartesian_prod(*[torch.arange(5.0)] * 3)[:size] + 0.05 * torch.randn(size, 3, generator=g)
+    u, v = torch.combinations(torch.arange(size)).T
+    near = (pos[u] - pos[v]).norm(dim=1) < (cutoff or 1e3)
+    data = Data(z=torch.full((size,), 6), pos=pos)
+    expected = CanonicalOrder('rank')(data)
+    data.edge_index = torch.stack([u, v])[:, near]
+    for edge_attr in (None, torch.ones(data.edge_index.size(1)), torch.zeros(data.edge_index.size(1), 4)):
+        data.edge_attr = edge_attr
+        with pytest.warns(UserWarning, match="'edge_index' holds no bonds"):
+            out = CanonicalOrder('rank')(data)
+        assert torch.equal(out.perm, expected.perm)
+        assert torch.equal(out.perm[out.edge_index].sort(0).values.T.unique(dim=0), data.edge_index.T)
+
+
+def test_of_a_batch_only_the_molecules_without_bonds_are_looked_at_anew():
+    furan = rich(MOLECULES['furan'])
+    pairs = torch.combinations(torch.arange(9)).T
+    plain = [Data(z=furan.z, pos=furan.pos, edge_index=edges) for edges in (furan.edge_index, pairs)]
+    with pytest.warns(UserWarning, match='of molecule 1 are too long, .* in 1 of 2 molecules'):
+        out = CanonicalOrder()(Batch.from_data_list(plain))
+    assert out.perm[:9].tolist() == out.perm[9:].tolist() == CanonicalOrder()(plain[0]).perm.tolist()
+
+
 Z, POS = torch.tensor([1, 8]), torch.tensor([[0., 0, 0], [1, 0, 0]])
 
 
@@ -150,6 +271,33 @@ Z, POS = torch.tensor([1, 8]), torch.tensor([[0., 0, 0], [1, 0, 0]])
 def test_bad_data_is_named(data, message):
     with pytest.raises(ValueError, match=message):
         CanonicalOrder()(data)
+
+
+@pytest.mark.parametrize('fields, message', [
+    ({'fields': {'a': 'atom'}}, r"'fields' must give each field one of 'node', .*\(got 'atom' for 'a'\)"),
+])
+def test_bad_levels_are_named(fields, message):
+    with pytest.raises(ValueError, match=message):
+        CanonicalOrder(**fields)
+
+
+@pytest.mark.parametrize('name, value, level, message', [
+    ('a', torch.zeros(2), 'node', r"'a' is declared to have one row per atom \(got 2 rows and 3 atoms\)"),
+    ('a', torch.zeros(3), 'edge', r"'a' is declared to have one row per edge \(got 3 rows and 4 edges\)"),
+    ('a', torch.zeros(3), 'index', r"'a' is declared to number atoms, .*whole numbers \(got torch.float32\)"),
+    ('a', torch.tensor([0, 3]), 'index', r"'a' must number atoms of its molecule from 0, or be -1 .*\(got 3\)"),
+    ('a', torch.tensor([0, -2]), 'index', r"'a' must number atoms .*\(got -2\)"),
+    ('adj', torch.eye(3).to_sparse_csr(), 'graph', "'adj' holds the atoms in a sparse matrix"),
+])
+def test_fields_that_do_not_fit_are_named(name, value, level, message):
+    with pytest.raises(ValueError, match=message):
+        CanonicalOrder(fields={name: level})(water(**{name: value}))
+
+
+def test_a_number_beyond_its_molecule_is_named_in_a_batch():
+    batch = Batch.from_data_list([water(ring_index=torch.tensor([1])), water(ring_index=torch.tensor([4]))])
+    with pytest.raises(ValueError, match=r"'ring_index' must number atoms of its molecule from 0, .*\(got 4\)"):
+        CanonicalOrder()(batch)
 
 
 def test_bad_order_is_named():

@@ -103,6 +103,12 @@ Z, POS = torch.tensor([1, 8]), torch.tensor([[0., 0, 0], [1, 0, 0]])
     (Data(pos=POS[:, :2], z=Z), r"'pos' must be a floating point tensor of shape \[T, 3\]"),
     (Data(pos=POS, z=Z[:1]), r"'z' must hold one atomic number for each of the 2 positions \(got shape \[1\]\)"),
     (Data(pos=POS * float('inf'), z=Z), "'pos' must be finite"),
+    (Data(pos=POS.double() * 1e300, z=Z), r"'pos' must lie within 1e\+06 Å of the origin"),
+    (Data(pos=POS * 0.3, z=Z), r'must be at least 0.4 Å apart \(got 0.3 Å between atom 0, H, and atom 1, O\)'),
+    (Data(pos=POS, z=torch.tensor([0, 8])), r"'z' must lie between 1 and 118 \(got 0 at atom 0\)"),
+    (Data(pos=POS, z=Z, ptr=torch.tensor([0, 1, 3])), r"'ptr' must ascend from 0 to the number of atoms, 2"),
+    (Data(pos=POS, z=Z, batch=torch.tensor([1, 0])), "'batch' must ascend from 0"),
+    (Data(pos=POS, z=Z, edge_index=torch.tensor([[0], [2]])), "'edge_index' must connect atoms of the same molecule"),
 ])
 def test_bad_data_is_named(data, message):
     with pytest.raises(ValueError, match=message):
@@ -127,7 +133,7 @@ def test_invert_names_what_is_missing(missing):
 def test_invert_needs_one_center_a_molecule():
     data = InertialFrame()(MOLECULES['H2O'])
     data.center = torch.zeros(2, 3)
-    with pytest.raises(ValueError, match=r"'data.center' must hold one centre for each of the 1 molecules \(got 2\)"):
+    with pytest.raises(ValueError, match=r"'data.center' must hold one center for each of the 1 molecules \(got 2\)"):
         InertialFrame.invert(data)
 
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from torch_geometric_inertial.chem.pairs import COINCIDENT, close_pairs
-from torch_geometric_inertial.elements import ATOMIC_NUMBERS, SYMBOLS
+from torch_geometric_inertial.chem.pairs import close_pairs
+from torch_geometric_inertial.elements import ATOMIC_NUMBERS, MIN_DISTANCE, SYMBOLS
 
 
 class Bonds(NamedTuple):
@@ -49,7 +49,7 @@ def table_bonds(z: Tensor, pos: Tensor, ptr: Tensor) -> Bonds:
     r"""Bonds and their orders by the EDM rule: a pair has order 1 below the single-bond length plus 10 pm, order 2 if
     it is also below the double-bond length plus 5 pm, order 3 if also below the triple-bond length plus 3 pm.
 
-    Coincident atoms (nearer than :data:`COINCIDENT`) and pairs that are not in the tables have no bond.
+    Coincident atoms (nearer than :data:`MIN_DISTANCE`) and pairs that are not in the tables have no bond.
 
     Args:
         z: Atomic numbers [T].
@@ -59,7 +59,7 @@ def table_bonds(z: Tensor, pos: Tensor, ptr: Tensor) -> Bonds:
     pairs = close_pairs(pos, ptr, float(longest_bonds().max()) / 100)
     z = z.clamp(0, len(SYMBOLS) - 1)
     limit = longest_bonds().to(pos.device)[:, z[pairs.ends[0]], z[pairs.ends[1]]]  # [3, P]
-    order = (100 * pairs.distance < limit).cumprod(0).sum(0) * (pairs.distance >= COINCIDENT)
+    order = (100 * pairs.distance < limit).cumprod(0).sum(0) * (pairs.distance >= MIN_DISTANCE)
     bonded = order.nonzero().squeeze(-1)
     return Bonds(pairs.ends[:, bonded], order[bonded])
 

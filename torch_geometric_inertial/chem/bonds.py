@@ -2,8 +2,9 @@ r"""Bonds from distances alone."""
 import torch
 from torch import Tensor
 
-from torch_geometric_inertial.chem.pairs import check_apart, close_pairs
+from torch_geometric_inertial.chem.pairs import close_pairs
 from torch_geometric_inertial.elements import COVALENT_RADII, SYMBOLS
+from torch_geometric_inertial.frames import check_apart
 
 #: How much (Å) a bond may be longer than the sum of the covalent radii.
 SLACK = 0.25

@@ -135,7 +135,8 @@ def find_groups(data: Data, vocabulary: Mapping[str, str], perception: str = 'rd
     Args:
         data (Data): :obj:`z` [N], :obj:`pos` [N, 3] in Å and, if there, bonds as for :func:`to_mol`.
         vocabulary (dict): Name to SMARTS.
-        perception (str): Where bonds come from if there is no :obj:`edge_index`: see :func:`to_mol`.
+        perception (str): Where bonds come from if there is no :obj:`edge_index`: see :func:`to_mol`. Bonds without
+            orders get those that RDKit finds for them.
 
     Raises:
         ValueError: If the molecule is malformed, its bonds are not to be perceived, or a SMARTS does not parse.
@@ -143,11 +144,33 @@ def find_groups(data: Data, vocabulary: Mapping[str, str], perception: str = 'rd
     patterns = _patterns(tuple(vocabulary.items()))
     if data.get('edge_index') is None:
         mol = to_mol(data, perception)
+    elif data.get('edge_attr') is None:
+        mol = _with_orders(data)
     else:
         z, _ = check_molecule(data)
         mol = build_mol(z.tolist(), *bonds_of(data), charges=charges_of(data))
     _perceive_rings(mol)
     return [mol.HasSubstructMatch(pattern) for pattern in patterns]
+
+
+def _with_orders(data: Data) -> Mol:
+    r"""The molecule with its bonds, and the orders that RDKit finds for them.
+
+    Raises:
+        ValueError: If its edges are no bonds, or no orders fit them.
+    """
+    from rdkit import rdBase
+    from rdkit.Chem import rdDetermineBonds
+
+    z, pos = check_molecule(data)
+    charges = charges_of(data)
+    mol = build_mol(z.tolist(), *bonds_of(data), pos.tolist())
+    try:
+        with rdBase.BlockLogs():
+            rdDetermineBonds.DetermineBondOrders(mol, charge=sum(charges or [0]), maxIterations=1000)
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"'edge_index' has no bond orders in 'edge_attr', and RDKit finds none: {error}") from error
+    return mol
 
 
 def _perceive_rings(mol: Mol) -> None:

@@ -89,7 +89,7 @@ def _inverse(perm: Tensor) -> Tensor:
 
 def _around_bonds(z: Tensor, pos: Tensor, ends: Tensor, movable: Tensor | None = None) -> Tensor:
     r"""Sets the equal end atoms of each atom :math:`P` in order of their turn about the bond :math:`A{-}P`, counted
-    from a reference atom :math:`R`: the first other neighbour of :math:`P`, or else of :math:`A`. Swapping equal end
+    from a reference atom :math:`R`: the first other neighbor of :math:`P`, or else of :math:`A`. Swapping equal end
     atoms of one atom leaves the graph as it is, so the order stays that of the same SMILES.
 
     Args: elements and positions by place, the bonds :math:`[2, E]` between places, and which atoms may move (all, if
@@ -116,7 +116,7 @@ def _around_bonds(z: Tensor, pos: Tensor, ends: Tensor, movable: Tensor | None =
     start = torch.searchsorted(far.contiguous(), torch.arange(size + 1))
 
     def first_neighbor(node: Tensor, but: Tensor) -> Tensor:
-        r"""The first firm neighbour of each node other than :obj:`but`; -1 where there is none."""
+        r"""The first firm neighbor of each node other than :obj:`but`; -1 where there is none."""
         known = node.clamp(min=0)
         at = start[known]
         at = at + ((at < start[known + 1]) & (near[at.clamp(max=len(near) - 1)] == but)).long()
@@ -148,7 +148,7 @@ def _around_bonds(z: Tensor, pos: Tensor, ends: Tensor, movable: Tensor | None =
 
 
 def _hydrogens_last(z: Tensor, molecule: Tensor, ends: Tensor) -> Tensor:
-    r"""Sorts by (molecule, is hydrogen, place of the first heavy neighbour, place)."""
+    r"""Sorts by (molecule, is hydrogen, place of the first heavy neighbor, place)."""
     ends = torch.cat([ends, ends.flip(0)], 1)
     heavy, hydrogen = ends[:, (z[ends[0]] > 1) & (z[ends[1]] == 1)]
     parent = torch.full_like(z, len(z)).scatter_reduce_(0, hydrogen, heavy, 'amin')

@@ -4,11 +4,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from torch_geometric_inertial.elements import SYMBOLS
-
-#: Two atoms nearer than this (Å) are the same place, not a bond: the shortest bond there is, H–H, has 0.74 Å.
-COINCIDENT = 0.4
-
 _PAIRS_AT_ONCE = 4_000_000
 
 
@@ -49,14 +44,3 @@ def close_pairs(pos: Tensor, ptr: Tensor, cutoff: float) -> Pairs:
     if not ends:
         return Pairs(ptr.new_empty(2, 0), pos.new_empty(0))
     return Pairs(torch.cat(ends, dim=1), torch.cat(distance))
-
-
-def check_apart(pos: Tensor, z: Tensor, ptr: Tensor) -> None:
-    r"""Raises a :obj:`ValueError` that names the two atoms where two atoms of a molecule coincide."""
-    pairs = close_pairs(pos, ptr, COINCIDENT)
-    if pairs.distance.numel() > 0:
-        u, v = pairs.ends[:, 0].tolist()
-        first = int(ptr[torch.searchsorted(ptr, u, right=True) - 1])
-        raise ValueError(f'two atoms must be at least {COINCIDENT} Å apart '
-                         f'(got {float(pairs.distance[0]):.3g} Å between atom {u - first}, {SYMBOLS[int(z[u])]}, and '
-                         f'atom {v - first}, {SYMBOLS[int(z[v])]})')

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from torch_geometric_inertial.chem.pairs import COINCIDENT, close_pairs
+from torch_geometric_inertial.chem.pairs import close_pairs
 from torch_geometric_inertial.data import molecules_of
-from torch_geometric_inertial.elements import SYMBOLS
+from torch_geometric_inertial.elements import MIN_DISTANCE, SYMBOLS
 
 Molecules: TypeAlias = Iterable[Data | None] | Data
 
@@ -58,7 +58,7 @@ def screen(molecules: Molecules, elements: Sequence[int], num_requested: int | N
     is_known = (z >= 0) & (z < len(SYMBOLS)) & known[z.clamp(0, len(SYMBOLS) - 1)]
     is_finite = pos.isfinite().all(-1)
     alone = torch.ones_like(is_finite)
-    alone[close_pairs(pos, ptr, COINCIDENT).ends.reshape(-1)] = False
+    alone[close_pairs(pos, ptr, MIN_DISTANCE).ends.reshape(-1)] = False
 
     molecule = torch.repeat_interleave(torch.arange(num), sizes)
     for name, good in (('not_finite', is_finite), ('unknown_element', is_known), ('coincident', alone)):

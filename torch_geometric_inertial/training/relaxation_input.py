@@ -6,7 +6,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from torch_geometric_inertial.ops.segment import segment_index
-from torch_geometric_inertial.superpose import centred, superpose
+from torch_geometric_inertial.superpose import centered, superpose
 
 
 class RelaxationInput:
@@ -43,7 +43,7 @@ class RelaxationInput:
         self.label, self.between, self.noise, self.mix = label, between, noise, tuple(mix)
 
     def __call__(self, data: Data, generator: torch.Generator | None = None) -> Data:
-        relaxed = centred(data.relaxed, data.ptr)
+        relaxed = centered(data.relaxed, data.ptr)
         kind, place, which = torch.rand(3, data.ptr.numel() - 1, generator=generator, device=relaxed.device)
         cheap = superpose(chosen_conformers(data, (which * data.num_conformers).long()), relaxed, data.ptr)
         noise = self.noise * torch.randn(relaxed.shape, generator=generator, device=relaxed.device)

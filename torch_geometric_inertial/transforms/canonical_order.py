@@ -1,16 +1,21 @@
 r"""The canonical order of the atoms of a molecule, as a transform."""
+from collections.abc import Mapping
+
+import numpy as np
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
+from torch_geometric.utils import is_sparse
 
 from torch_geometric_inertial.chem.bonds import distance_bonds
+from torch_geometric_inertial.chem.edge_bonds import edge_bonds
 from torch_geometric_inertial.chem.order import ORDERS, canonical_order
-from torch_geometric_inertial.chem.pairs import check_apart
 from torch_geometric_inertial.data import ptr_of, set_node_level
-from torch_geometric_inertial.frames import inertial_frames, to_frame
-from torch_geometric_inertial.transforms.inertial_frame import positions_of
+from torch_geometric_inertial.fields import check_levels, field_levels
+from torch_geometric_inertial.frames import check_apart, inertial_frames, to_frame
+from torch_geometric_inertial.transforms.inertial_frame import check_atoms
 
 
 @functional_transform('canonical_order')
@@ -20,12 +25,15 @@ class CanonicalOrder(BaseTransform):
     Elements and connectivity decide; atoms that the graph does not tell apart (the hydrogens of a methyl group, the
     mirror atoms of a ring) are told apart by their coordinates in the canonical frame. Bonds come from
     :obj:`data.edge_index` where there is one, else from the distances
-    (:func:`~torch_geometric_inertial.chem.bonds.distance_bonds`).
+    (:func:`~torch_geometric_inertial.chem.bonds.distance_bonds`). Edges that are no bonds, such as those of a radius
+    graph, give way to the distances with a warning (:func:`~torch_geometric_inertial.chem.edge_bonds.edge_bonds`).
 
-    Reads :obj:`pos` :math:`[N, 3]`, :obj:`z` :math:`[N]` and, if there, :obj:`edge_index` :math:`[2, E]`. After
-    :class:`InertialFrame` (that is, with :obj:`data.frame`) :obj:`pos` is taken to be canonical; otherwise the frame
-    is found here, and :obj:`pos` is only permuted. Every node-level field follows the atoms, fields whose name
-    contains :obj:`index` are renumbered, and edges are sorted with their edge-level fields. Writes :obj:`perm`
+    Reads :obj:`pos` :math:`[N, 3]`, :obj:`z` :math:`[N]` and, if there, :obj:`edge_index` :math:`[2, E]` and
+    :obj:`edge_attr`. After :class:`InertialFrame` (that is, with :obj:`data.frame`) :obj:`pos` is taken to be
+    canonical; otherwise the frame is found here, and :obj:`pos` is only permuted. Fields with one row per atom follow
+    the atoms, edges are renumbered and sorted with their fields, and other numbers of atoms are renumbered, -1 staying
+    -1. What a field holds is told by :func:`~torch_geometric_inertial.fields.field_levels`, never by its size alone;
+    a field that nothing tells of stays as it is, with a warning if it might have followed. Writes :obj:`perm`
     :math:`[N]`: the atom at place :math:`i` stood at :obj:`perm[i]` of its molecule. Works on a
     :class:`~torch_geometric.data.Batch`.
 
@@ -33,55 +41,91 @@ class CanonicalOrder(BaseTransform):
         order (str): :obj:`"smiles"`: the order in which RDKit's canonical SMILES with explicit hydrogens visits the
             atoms (the paper). :obj:`"heavy_first"`: heavy atoms as the canonical SMILES of the heavy atoms alone visits
             them, then the hydrogens, grouped by the atom that they are bonded to. :obj:`"rank"`: the canonical rank.
+        fields (dict, optional): What fields of your own hold: name to :obj:`"node"` (one row per atom), :obj:`"edge"`
+            (one row per edge), :obj:`"index"` (numbers of atoms) or :obj:`"graph"` (neither).
 
     Raises:
-        ValueError: If :obj:`order` is unknown, :obj:`pos` or :obj:`z` is missing or has a wrong shape, a position is
-            not finite, two atoms coincide, or a bond leaves its molecule.
+        ValueError: If :obj:`order` or a level is unknown, :obj:`pos` or :obj:`z` is missing or has a wrong shape, a
+            position is not finite, two atoms coincide, a bond leaves its molecule, a declared field does not fit, a
+            field numbers an atom that is not there, or connectivity is stored as a sparse matrix.
     """
 
-    def __init__(self, order: str = 'smiles') -> None:
+    def __init__(self, order: str = 'smiles', fields: Mapping[str, str] | None = None) -> None:
         if order not in ORDERS:
             raise ValueError(f"'order' must be one of {', '.join(map(repr, ORDERS))} (got {order!r})")
-        self.order = order
+        self.order, self.fields = order, check_levels(fields)
 
     def forward(self, data: Data) -> Data:
-        pos, z, ptr = positions_of(data, self), data.z, ptr_of(data)
+        pos, z, ptr = *check_atoms(data, self), ptr_of(data)
         if data.get('frame') is None:
             pos = to_frame(pos.double(), inertial_frames(pos, z, ptr), ptr)
-        bonds = data.get('edge_index')
-        if bonds is None:
+        if data.get('edge_index') is None:
             bonds = distance_bonds(pos, z, ptr)
         else:
-            check_apart(pos, z, ptr.to(pos.device))
-        return _permute(data, canonical_order(z, pos, ptr, bonds, self.order), ptr)
+            check_apart(pos, z, ptr)
+            bonds = edge_bonds(data.edge_index, pos, z, ptr, data.get('edge_attr'))
+        return _permute(data, canonical_order(z, pos, ptr, bonds, self.order), ptr, self.fields)
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(order={self.order!r})'
 
 
-def _permute(data: Data, perm: Tensor, ptr: Tensor) -> Data:
+def _permute(data: Data, perm: Tensor, ptr: Tensor, fields: Mapping[str, str]) -> Data:
     place = torch.empty_like(perm)
     place[perm] = torch.arange(len(perm), device=perm.device)
-    edges = None
+    levels = field_levels(data, ptr, fields)
+    local = perm - torch.repeat_interleave(ptr[:-1], ptr.diff())
+    rows, starts = {'node': perm}, {'node': ptr}
     if data.get('edge_index') is not None:
-        row, col = place[data.edge_index]
-        edges = (row * len(perm) + col).argsort(stable=True)
+        row, col = place[data.edge_index.long()]
+        rows['edge'] = (row * len(perm) + col).argsort(stable=True)
     for name, value in list(data.to_dict().items()):
-        if name in ('ptr', 'batch'):
-            continue
-        if 'index' in name and torch.is_tensor(value):
-            value = place[value]
-            data[name] = value[..., edges] if name == 'edge_index' else value
-        elif data.is_node_attr(name):
-            data[name] = _take(value, perm, data.__cat_dim__(name, value))
-        elif edges is not None and data.is_edge_attr(name):
-            data[name] = _take(value, edges, data.__cat_dim__(name, value))
-    first = torch.repeat_interleave(ptr[:-1], ptr.diff())
-    set_node_level(data, 'perm', perm - first)
+        if torch.is_tensor(value) and is_sparse(value) and len(perm) in value.shape:
+            raise ValueError(f"'{name}' holds the atoms in a sparse matrix, whose rows do not follow: "
+                             f"apply 'ToSparseTensor' after 'CanonicalOrder' (got {list(value.shape)})")
+        if levels[name] == 'index':
+            value = _renumber(data, name, value, place, ptr)
+            data[name] = value[:, rows['edge']] if name == 'edge_index' else value
+        elif levels[name] in rows:
+            level = levels[name]
+            nested = isinstance(data, Batch) and isinstance(value, list) and len(value) == ptr.numel() - 1 and all(
+                isinstance(part, list | tuple) for part in value)
+            if nested and level in starts:
+                parts = local.split(ptr.diff().tolist())
+                data[name] = [_take(part, order, 0) for part, order in zip(value, parts, strict=True)]
+            elif not nested:
+                data[name] = _take(value, rows[level], data.__cat_dim__(name, value))
+    set_node_level(data, 'perm', local)
     return data
+
+
+def _renumber(data: Data, name: str, value: Tensor, place: Tensor, ptr: Tensor) -> Tensor:
+    r"""New numbers of the same atoms. Where PyG put molecules together, each number was raised by what it noted."""
+    place, ptr = place.to(value.device), ptr.to(value.device)
+    lowest, highest, raised = ptr.new_zeros(()), ptr[-1], ptr.new_zeros(())
+    slices, incs = (getattr(data, noted, None) or {} for noted in ('_slice_dict', '_inc_dict'))
+    noted, inc = slices.get(name), incs.get(name)
+    if (name != 'edge_index' and value.dim() > 0 and torch.is_tensor(noted) and torch.is_tensor(inc) and inc.dim() == 1
+            and int(noted[-1]) == value.size(data.__cat_dim__(name, value))):
+        owner = torch.repeat_interleave(noted.diff()).to(value.device)
+        if data.__cat_dim__(name, value) == 0:
+            owner = owner.view(-1, *[1] * (value.dim() - 1))
+        lowest, highest, raised = ptr[:-1][owner], ptr[1:][owner], inc.to(ptr)[owner]
+    number = value.long() - raised  # of the atom in its molecule
+    padding = (number == -1) & (name != 'edge_index')
+    number = number + lowest
+    wrong = ((number < lowest) | (number >= highest)) & ~padding
+    if bool(wrong.any()):
+        first = int((number - lowest)[wrong][0])
+        raise ValueError(f"'{name}' must number atoms of its molecule from 0, or be -1 where there is none "
+                         f'(got {first})')
+    new = place[torch.where(padding, 0, number)] - lowest + raised
+    return torch.where(padding, value.long(), new).to(value.dtype)
 
 
 def _take(value, rows: Tensor, dim: int):
     if torch.is_tensor(value):
         return value.index_select(dim, rows.to(value.device))
+    if isinstance(value, np.ndarray):
+        return value[rows.cpu().numpy()]
     return type(value)(value[i] for i in rows.tolist())

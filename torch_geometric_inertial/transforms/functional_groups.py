@@ -16,8 +16,9 @@ class FunctionalGroups(BaseTransform):
     :math:`[1, G]`, 0 or 1, and of a :class:`~torch_geometric.data.Batch` :math:`[B, G]`.
 
     Reads :obj:`z` [N], :obj:`pos` [N, 3] in Å and bonds from :obj:`edge_index` with orders in :obj:`edge_attr`, as
-    [E] numbers or as [E, 4] one-hot of PyG's own QM9; charges, if any, from :obj:`charge` [N]. Without
-    :obj:`edge_index` the bonds are perceived.
+    [E] numbers or as [E, 4] one-hot of PyG's own QM9; charges, if any, from :obj:`formal_charge` [N]. Bonds without
+    orders get those that RDKit finds for them, and without :obj:`edge_index` the bonds are perceived. Works on
+    whatever holds molecules: see :func:`~torch_geometric_inertial.data.molecules_of`.
 
     Args:
         vocabulary (str or dict): :obj:`'qm9'`, the 20 groups of InertialAR; :obj:`'drugs'`; or name to SMARTS.
@@ -26,8 +27,8 @@ class FunctionalGroups(BaseTransform):
             :func:`~torch_geometric_inertial.chem.to_mol`. (default: :obj:`'rdkit-vdw'`)
 
     Raises:
-        ValueError: If the vocabulary is unknown or empty, a SMARTS does not parse, a molecule is malformed, or its
-            bonds are not to be perceived.
+        ValueError: If the vocabulary is unknown or empty, a SMARTS does not parse, a molecule is malformed, its edges
+            are no bonds, or its bonds are not to be perceived.
     """
     names: tuple[str, ...] = tuple(QM9_GROUPS)  #: Of the groups, in the order of the columns.
 

@@ -8,9 +8,9 @@ from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from torch_geometric_inertial.chem.bonds import check_elements
-from torch_geometric_inertial.data import ptr_of, set_graph_level
+from torch_geometric_inertial.data import check_edges, ptr_of, set_graph_level
 from torch_geometric_inertial.elements import ATOMIC_MASSES
-from torch_geometric_inertial.frames import Frames, from_frame, inertial_frames, to_frame
+from torch_geometric_inertial.frames import Frames, check_apart, from_frame, inertial_frames, to_frame
 
 WEIGHTS = ('unit', 'mass')
 AMBIGUITIES = ('first', 'sample')
@@ -32,7 +32,7 @@ class InertialFrame(BaseTransform):
     as forces, follows by :obj:`v @ data.frame[0]`. Works on a :class:`~torch_geometric.data.Batch` all at once.
 
     Args:
-        weight (str): :obj:`"unit"` (the paper) or :obj:`"mass"`: weights of the atoms in centre and inertia tensor.
+        weight (str): :obj:`"unit"` (the paper) or :obj:`"mass"`: weights of the atoms in center and inertia tensor.
         ambiguity (str): :obj:`"first"` takes the best frame. :obj:`"sample"` draws evenly among the frames that lie
             within :obj:`spread` of the best one, an augmentation for molecules near a jump.
         spread (float): Relative width of the draw, in the units of :obj:`frame_margin`.
@@ -40,7 +40,8 @@ class InertialFrame(BaseTransform):
 
     Raises:
         ValueError: If an argument is not one of the above, :obj:`pos` or :obj:`z` is missing or has a wrong shape, a
-            position is not finite, or a molecule has no atoms.
+            position is not finite or beyond 10⁶ Å, :obj:`z` is no element, two atoms are nearer than 0.4 Å, a molecule
+            has no atoms, or an edge leaves its molecule.
     """
 
     def __init__(
@@ -61,14 +62,13 @@ class InertialFrame(BaseTransform):
         self.weight, self.ambiguity, self.spread, self.generator = weight, ambiguity, spread, generator
 
     def forward(self, data: Data) -> Data:
-        pos, z = positions_of(data, self), data.z
-        ptr = ptr_of(data)
-        mass = None
-        if self.weight == 'mass':
-            check_elements(z)
-            mass = ATOMIC_MASSES.to(pos.device)[z.long()]
+        pos, z, ptr = *check_atoms(data, self), ptr_of(data)
+        if data.get('edge_index') is not None:
+            check_edges(data.edge_index, ptr)
+        mass = ATOMIC_MASSES.to(pos.device)[z.long()] if self.weight == 'mass' else None
         generator = self.generator if self.ambiguity == 'sample' else None
         frames = inertial_frames(pos, z, ptr, mass, spread=self.spread, generator=generator)
+        check_apart(pos, z, ptr)
         data.pos = to_frame(pos, frames, ptr)
         for name, value in zip(('center', 'frame', 'frame_margin'), frames, strict=True):
             set_graph_level(data, name, value.to(pos.dtype))
@@ -83,7 +83,7 @@ class InertialFrame(BaseTransform):
         data, ptr = copy.copy(data), ptr_of(data)
         frames = Frames(data.center, data.frame, data.center.new_zeros(len(data.center)))
         if len(frames.center) != ptr.numel() - 1:
-            raise ValueError(f"'data.center' must hold one centre for each of the {ptr.numel() - 1} molecules "
+            raise ValueError(f"'data.center' must hold one center for each of the {ptr.numel() - 1} molecules "
                              f'(got {len(frames.center)})')
         data.pos = from_frame(data.pos, frames, ptr)
         for name in ('center', 'frame', 'frame_margin'):
@@ -95,8 +95,8 @@ class InertialFrame(BaseTransform):
         return f'{type(self).__name__}(weight={self.weight!r}, ambiguity={self.ambiguity!r})'
 
 
-def positions_of(data: Data, transform: BaseTransform) -> Tensor:
-    r"""The positions of the atoms, once it is sure that they and :obj:`data.z` are there."""
+def check_atoms(data: Data, transform: BaseTransform) -> tuple[Tensor, Tensor]:
+    r"""Positions [N, 3] and atomic numbers [N] of the atoms, once it is sure that they are there."""
     name = type(transform).__name__
     if data.get('pos') is None:
         raise ValueError(f"'{name}' needs atom positions in 'data.pos' (got {data})")
@@ -104,4 +104,5 @@ def positions_of(data: Data, transform: BaseTransform) -> Tensor:
         raise ValueError(f"'{name}' needs atomic numbers in 'data.z' (got {data})")
     if data.pos.size(0) == 0:
         raise ValueError(f"'{name}' needs at least one atom (got {data})")
-    return data.pos
+    check_elements(data.z)
+    return data.pos, data.z
