@@ -73,8 +73,8 @@ def edge_bonds(edges: Tensor, pos: Tensor, z: Tensor, ptr: Tensor, edge_attr: Te
     a, b = ptr[m:m + 2].tolist()
     atom = a + int((degree[a:b] / most[a:b]).argmax())
     warnings.warn(f"'edge_index' holds no bonds: {int(num_long[m])} of {int(num[m])} edges of molecule {m} are too "
-                  f'long, and atom {atom - a}, {SYMBOLS[int(z[atom])]}, has {int(degree[atom])} neighbors. Bonds by distance '
-                  f'take their place in {int(wrong.sum())} of {count} molecules', stacklevel=4)
+                  f'long, and atom {atom - a}, {SYMBOLS[int(z[atom])]}, has {int(degree[atom])} neighbors. Bonds by '
+                  f'distance take their place in {int(wrong.sum())} of {count} molecules', stacklevel=4)
     found = distance_bonds(pos, z, ptr).to(edges.device)
     return torch.cat([edges[:, ~wrong[owner]], found[:, wrong[molecule[found[0]]]]], dim=1)
 

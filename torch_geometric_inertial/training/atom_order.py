@@ -1,10 +1,13 @@
 r"""Orders of atoms that are drawn anew for each training batch."""
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from torch_geometric_inertial.data import ptr_of
 from torch_geometric_inertial.nn.packing import Packing
 
 SHARPNESS, NEAREST, FADE = 10.0, 0.8, 0.9  #: Per Å; share of the nearest atom; weight of an atom a step older.
@@ -52,6 +55,10 @@ def traverse_orders(pos: Tensor, ptr: Tensor, generator: torch.Generator | None 
 class RandomOrder:
     r"""Draws the order of the atoms of some molecules of a batch; the others stay as they are.
 
+    A transform of a molecule or a batch that reads and writes :obj:`z` and :obj:`pos`, of a copy. Without a
+    :obj:`generator` it draws from PyTorch's own stream, which a :class:`~torch.utils.data.DataLoader` seeds anew for
+    each worker and epoch.
+
     Args:
         order (str): :obj:`'random'` (:func:`random_orders`) or :obj:`'traverse'` (:func:`traverse_orders`).
         probability (float): Share of molecules with a drawn order. (default: :obj:`2 / 3`)
@@ -67,7 +74,7 @@ class RandomOrder:
         self.order, self.probability = order, probability
 
     def __call__(self, data: Data, generator: torch.Generator | None = None) -> Data:
-        ptr = data.ptr
+        data, ptr = copy.copy(data), ptr_of(data)
         drawn = torch.rand(ptr.numel() - 1, generator=generator, device=ptr.device) < self.probability
         perm = (random_orders(ptr, generator) if self.order == 'random' else
                 traverse_orders(data.pos, ptr, generator))

@@ -1,14 +1,20 @@
 r"""Changes of a training batch that keep the molecules what they are."""
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch_geometric.data import Data
 
+from torch_geometric_inertial.data import ptr_of
 from torch_geometric_inertial.frames import random_rotations
 
 
 class RandomPose:
-    r"""Turns and shifts each molecule of a batch, away from its canonical frame.
+    r"""Turns and shifts each molecule, away from its canonical frame.
+
+    A transform of a molecule or a batch. Without a :obj:`generator` it draws from PyTorch's own stream, which a
+    :class:`~torch.utils.data.DataLoader` seeds anew for each worker and epoch.
 
     Args:
         degrees (float): Standard deviation of the angle; 180 or more draws uniformly from SO(3), as Quetzal does.
@@ -20,8 +26,8 @@ class RandomPose:
         self.degrees, self.shift = degrees, shift
 
     def __call__(self, data: Data, generator: torch.Generator | None = None) -> Data:
-        num, device = data.ptr.numel() - 1, data.pos.device
-        molecule = torch.repeat_interleave(data.ptr.diff())
+        data, ptr, device = copy.copy(data), ptr_of(data), data.pos.device
+        num, molecule = ptr.numel() - 1, torch.repeat_interleave(ptr.diff())
         turn = random_rotations(num, self.degrees, generator, device)
         shift = self.shift * torch.randn(num, 3, generator=generator, device=device)
         data.pos = torch.einsum('tij,tj->ti', turn[molecule], data.pos) + shift[molecule]

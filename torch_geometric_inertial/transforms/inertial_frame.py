@@ -11,6 +11,7 @@ from torch_geometric_inertial.chem.bonds import check_elements
 from torch_geometric_inertial.data import check_edges, ptr_of, set_graph_level
 from torch_geometric_inertial.elements import ATOMIC_MASSES
 from torch_geometric_inertial.frames import Frames, check_apart, from_frame, inertial_frames, to_frame
+from torch_geometric_inertial.transforms.worker_generator import WorkerGenerator
 
 WEIGHTS = ('unit', 'mass')
 AMBIGUITIES = ('first', 'sample')
@@ -36,7 +37,9 @@ class InertialFrame(BaseTransform):
         ambiguity (str): :obj:`"first"` takes the best frame. :obj:`"sample"` draws evenly among the frames that lie
             within :obj:`spread` of the best one, an augmentation for molecules near a jump.
         spread (float): Relative width of the draw, in the units of :obj:`frame_margin`.
-        generator (torch.Generator or int): Source of the draws, or a seed for one.
+        generator (torch.Generator or int): Source of the draws, or a seed for one. In the workers of a data loader the
+            draws also depend on worker and epoch: see
+            :class:`~torch_geometric_inertial.transforms.worker_generator.WorkerGenerator`.
 
     Raises:
         ValueError: If an argument is not one of the above, :obj:`pos` or :obj:`z` is missing or has a wrong shape, a
@@ -57,16 +60,15 @@ class InertialFrame(BaseTransform):
             raise ValueError(f"'ambiguity' must be one of {', '.join(map(repr, AMBIGUITIES))} (got {ambiguity!r})")
         if not 0 <= spread <= 1:
             raise ValueError(f"'spread' must lie between 0 and 1 (got {spread})")
-        if isinstance(generator, int):
-            generator = torch.Generator().manual_seed(generator)
-        self.weight, self.ambiguity, self.spread, self.generator = weight, ambiguity, spread, generator
+        self.weight, self.ambiguity, self.spread = weight, ambiguity, spread
+        self.generator = WorkerGenerator(generator)
 
     def forward(self, data: Data) -> Data:
         pos, z, ptr = *check_atoms(data, self), ptr_of(data)
         if data.get('edge_index') is not None:
             check_edges(data.edge_index, ptr)
         mass = ATOMIC_MASSES.to(pos.device)[z.long()] if self.weight == 'mass' else None
-        generator = self.generator if self.ambiguity == 'sample' else None
+        generator = self.generator() if self.ambiguity == 'sample' else None
         frames = inertial_frames(pos, z, ptr, mass, spread=self.spread, generator=generator)
         check_apart(pos, z, ptr)
         data.pos = to_frame(pos, frames, ptr)
