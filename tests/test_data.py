@@ -9,6 +9,7 @@ from torch_geometric.loader import DataLoader
 
 from torch_geometric_inertial.data import molecules_of, ptr_of, set_graph_level, set_node_level
 from torch_geometric_inertial.metrics import evaluate, hit_rate
+from torch_geometric_inertial.models.tokenization import tokenize
 
 
 def chain(size, seed=0):
@@ -109,6 +110,15 @@ def test_metrics_see_the_molecules_of_a_packed_object():
     assert report == evaluate([water, water]) and report.num_requested == 2
     assert evaluate(water).num_requested == 1
     assert hit_rate(packed, torch.eye(20)[:2]).report == report
+
+
+def test_the_generators_see_the_molecules_of_a_packed_object():
+    batch = Batch.from_data_list([chain(2), chain(4)])
+    vocabulary = torch.arange(119)
+    for keep in (('ptr',), ('batch',)):
+        assert tokenize(packed(batch, keep=keep), vocabulary, 9, 'model')[2].tolist() == [0, 2, 6]
+    with pytest.raises(ValueError, match="'batch' must ascend from 0"):
+        tokenize(Data(z=batch.z, pos=batch.pos, batch=batch.batch.flip(0)), vocabulary, 9, 'model')
 
 
 Z, POS = torch.tensor([8, 1, 1]), torch.zeros(3, 3)

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from torch_geometric_inertial.data import ptr_of
 from torch_geometric_inertial.elements import SYMBOLS
 
 
@@ -12,16 +13,17 @@ def tokenize(data: Data, vocabulary: Tensor, max_atoms: int, reader: str) -> tup
     r"""Types [T], positions [T, 3] (float32) and offsets [B + 1] of a molecule or a batch.
 
     Args:
-        data (Data or Batch): :obj:`z` [T], :obj:`pos` [T, 3] in Å, and :obj:`ptr` [B + 1] if there are several.
+        data (Data or Batch): :obj:`z` [T], :obj:`pos` [T, 3] in Å, and :obj:`ptr` [B + 1] or :obj:`batch` [T] if
+            there are several.
         vocabulary (Tensor): The type of each atomic number, -1 for unknown ones.
         max_atoms (int): Longest molecule.
         reader (str): Who reads, for messages.
 
     Raises:
-        ValueError: On missing, misshapen, empty, non-finite or too long molecules, on unknown elements, and on tensors
-            of another device than the vocabulary's.
+        ValueError: On missing, misshapen, empty, non-finite or too long molecules, on unknown elements, on tensors of
+            another device than the vocabulary's, and where the molecules cannot be told apart.
     """
-    z, pos, ptr = data.get('z'), data.get('pos'), data.get('ptr')
+    z, pos = data.get('z'), data.get('pos')
     if z is None or pos is None:
         raise ValueError(f"'{reader}' needs '{'z' if z is None else 'pos'}' in its input (got {data})")
     if z.dim() != 1 or pos.shape != (z.numel(), 3):
@@ -31,7 +33,7 @@ def tokenize(data: Data, vocabulary: Tensor, max_atoms: int, reader: str) -> tup
     if not z.device == pos.device == vocabulary.device:
         raise ValueError(f"'z' and 'pos' must be on the model's device, {vocabulary.device} "
                          f"(got {z.device} and {pos.device})")
-    ptr = torch.tensor([0, z.numel()], device=z.device) if ptr is None else ptr
+    ptr = ptr_of(data)
     length = ptr.diff()
     if bool((length < 1).any()):
         raise ValueError(f"'{reader}' cannot read an empty molecule (number {int((length < 1).nonzero()[0])})")
