@@ -93,8 +93,6 @@ def test_imports_point_down_only(module):
             assert rest[0] in BELOW[part] | {part, '_C', '_CUDA'}, where
 
 
-
-
 def modules_imported(module: Path) -> set[Path]:
     """The modules of the same part of the package that a module imports, at the top or in a function."""
     folder, found = module.parts[0], set()

@@ -96,11 +96,6 @@ class ModelConfig:
                 if value is not None and not holds(value):
                     raise ValueError(f"'{name}' must {rule} (got {reprlib.repr(value)})")
 
-    def as_tuples(self, *names: str) -> None:
-        r"""Turns lists, as JSON has them, into tuples; fields that are annotated as tuples are so already."""
-        for name in names:
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-
 
 class _Refused(Exception):
     """The rule that a value breaks, and the value."""
