@@ -207,7 +207,7 @@ def test_a_cell_relaxes():
     atoms.calc = InertialCalculator(net, 'eV', dtype=torch.float64)
     before = np.abs(FrechetCellFilter(atoms).get_forces()).max(), atoms.get_potential_energy()
     relaxation = BFGS(FrechetCellFilter(atoms), logfile=None)
-    relaxation.run(fmax=0.0, steps=20)
+    relaxation.run(fmax=0.0, steps=8)  # on a random surface atoms end up in one place
     assert atoms.get_potential_energy() < before[1]
     assert np.abs(FrechetCellFilter(atoms).get_forces()).max() < before[0]
 

@@ -7,6 +7,7 @@ from torch_geometric.data import Data
 from torch_geometric_inertial import PaiNN
 from torch_geometric_inertial.datasets import QM9Sample
 from torch_geometric_inertial.metrics import PropertyRegressor, property_error
+from torch_geometric_inertial.models import TrainingDomain
 
 
 @pytest.fixture(scope='module')
@@ -47,6 +48,18 @@ def test_it_knows_what_it_predicts_from_the_file(model, tmp_path):
     config.write_text(json.dumps({k: v for k, v in json.loads(config.read_text()).items() if k != 'unit'}))
     with pytest.raises(ValueError, match=r"must state the 'target' and the 'unit' of what the model predicts \(got"):
         PropertyRegressor.from_pretrained(tmp_path / 'homo')
+
+
+def test_molecules_unlike_those_of_the_training_are_named(model):
+    domain = TrainingDomain((3, 5), (1, 6, 7, 8))
+    methane, ethane = (Data(z=torch.tensor(z), pos=torch.randn(len(z), 3)) for z in ([6, 1, 1, 1, 1], [6, 6] + [1] * 6))
+    values = PropertyRegressor(model)([methane, ethane])
+    message = 'molecule 1 has 8 atoms; the training molecules had 3 to 5'
+    with pytest.warns(UserWarning, match=f'1 of 2 molecules are unlike .* {message}'):
+        assert torch.equal(PropertyRegressor(model, domain=domain)([methane, ethane]), values)
+    with pytest.raises(ValueError, match=message):
+        PropertyRegressor(model, domain=domain, strict=True)([methane, ethane])
+    assert PropertyRegressor.from_pretrained('qm9-homo').domain.num_atoms == (3, 29)
 
 
 def test_mistakes(model):

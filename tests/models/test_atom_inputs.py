@@ -27,9 +27,13 @@ def call(fields=None, z=WATER.z, pos=WATER.pos, **kwargs):
     (lambda: call(pos=torch.ones(3, 3).long()), r"'pos' must be floating point \[N, 3\]"),
     (lambda: call(z=WATER.z[:0], pos=WATER.pos[:0]), r"there must be at least one atom \(got none\)"),
     (lambda: call(pos=WATER.pos * math.nan), r"'pos' must be finite \(got 9 entries that are not\)"),
-    (lambda: call(pos=WATER.pos[[0, 1, 1]]), r"'pos' must not hold two atoms of one molecule closer than 0.0001 Å "
+    (lambda: call(pos=WATER.pos[[0, 1, 1]]), r"'pos' must not hold two atoms of one molecule closer than 0.4 Å "
                                              r"\(got 0 Å\)"),
     (lambda: call(dict(cutoff=3.0, dense_size=0), pos=WATER.pos[[0, 1, 1]]), r"two atoms of one molecule closer"),
+    (lambda: call(z=torch.tensor([1, 1]), pos=torch.tensor([[0, 0, 0], [0.39, 0, 0]]).double()),
+     r"two atoms of one molecule closer than 0.4 Å \(got 0.39 Å\)"),
+    (lambda: call(dict(elements=(-1, 1)), z=torch.tensor([1, -1]), pos=5e-5 * torch.eye(3)[:2].double()),
+     r"two atoms of one molecule closer than 0.0001 Å \(got"),
     (lambda: call(batch=torch.tensor([0, 1, 0])), r"'batch' must be sorted and not negative: .* \(got \[0, 1, 0\]\)"),
     (lambda: call(batch=torch.tensor([-1, 0, 0])), r"'batch' must be sorted and not negative"),
     (lambda: call(batch=torch.tensor([0, 0])), r"'batch' must be int64 \[3\] \(got \[2\], torch.int64\)"),
@@ -57,7 +61,15 @@ def call(fields=None, z=WATER.z, pos=WATER.pos, **kwargs):
      r"'scalars' must be \[1, 1\] \(got \[2\]\)"),
     (lambda: small().fit_references(WATER.z + 2, torch.zeros(3).long(), torch.ones(1)),
      r"'z' must hold elements of .* \(got \[3, 10\]\)"),
-], ids=range(38))
+], ids=range(40))
 def test_bad_input(bad, message):
     with pytest.raises(ValueError, match=message):
         bad()
+
+
+def test_distances_that_are_just_allowed():
+    """Short but no error: bonds under compression, and particles of the n-body task in a close encounter."""
+    apart = torch.tensor([[0, 0, 0], [0.41, 0, 0]], dtype=torch.float64)
+    assert all(x.isfinite().all() for x in call(z=torch.tensor([1, 1]), pos=apart))
+    near = call(dict(elements=(-1, 1)), z=torch.tensor([1, -1]), pos=0.01 * apart)
+    assert all(x.isfinite().all() for x in near)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from torch_geometric_inertial.elements import MIN_DISTANCE
 from torch_geometric_inertial.models.ghost_atoms import ghost_atoms
 from torch_geometric_inertial.models.input_checks import (
     check_extent,
@@ -26,7 +27,7 @@ from torch_geometric_inertial.nn.packing import Packing
 from torch_geometric_inertial.nn.pair_attention import DensePairAttention, EdgePairAttention, PairAttention
 from torch_geometric_inertial.ops.segment import segment_mean
 
-CLOSEST = 1e-4  #: Two atoms nearer than that (Å) are an error in the data: the distance has no derivative at zero.
+SAME_PLACE = 1e-4  #: Particles that are no atoms may be near each other, but a distance has no derivative at zero.
 
 
 @dataclass(frozen=True)
@@ -195,8 +196,9 @@ class AtomReader(nn.Module):
         packing = Packing(ptr)
         layout = PairLayout(len(c.elements), c.cutoff, self.dense_size, edge_index, edge_offset, cell, pbc)
         pairs = layout.pairs(pos, types, packing)
-        if validate and (closest := float(pairs.closest())) < CLOSEST:
-            raise ValueError(f"'pos' must not hold two atoms of one molecule closer than {CLOSEST} Å "
+        least = MIN_DISTANCE if min(c.elements) > 0 else SAME_PLACE
+        if validate and (closest := float(pairs.closest())) < least:
+            raise ValueError(f"'pos' must not hold two atoms of one molecule closer than {least} Å "
                              f"(got {closest:.3g} Å)")
         return AtomInputs(types, pos, center, packing, layout, pairs, vel, own,
                           tuple(index for index in totals if index is not None), tags)

@@ -105,7 +105,9 @@ class AtomPredictor(Pretrained, nn.Module):
             batch_size (int, optional): Molecules, if the last ones have no atoms or to save a look at the data.
             vectors (bool, optional): Whether to compute vectors; by default if the model has them.
             validate (bool): Looks at the values, too: refuses positions that are not finite or absurdly far away,
-                unknown elements, and two atoms in one place. Without it those give no error; two atoms in one place
+                unknown elements, and two atoms in one place
+                (nearer than :data:`~torch_geometric_inertial.elements.MIN_DISTANCE`, 0.4 Å). Without it those give no
+                error; two atoms in one place
                 give finite derivatives. (default: :obj:`True`)
 
         Returns:

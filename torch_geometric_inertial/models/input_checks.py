@@ -7,7 +7,9 @@ from torch import Tensor
 from torch_geometric_inertial.models.predictor_config import PredictorConfig
 
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-FARTHEST = 1e5  #: Of an atom from its molecule's centroid, Å: nothing is that large, and float32 has no digits left.
+#: Of an atom from its molecule's centroid, Å: nothing is that large, and a search for neighbors could not number the
+#: cells beyond.
+FARTHEST = 1e5
 
 
 def check_shapes(z: Tensor, pos: Tensor, batch: Tensor | None, edge_index: Tensor | None,
