@@ -86,7 +86,7 @@ def run(name: str, args: argparse.Namespace, config: dict | None = None, augment
     device = next(model.parameters()).device
     with torch.no_grad():
         loss = model(held_out.to(device), torch.Generator(device).manual_seed(0))
-    report = evaluate(model.generate(args.num_samples, seed=args.seed))
+    report = evaluate(model.generate(args.num_samples, seed=args.seed), 'edm-qm9')
     shares = ('atom_stability', 'molecule_stability', 'validity', 'connected', 'valid_and_connected',
               'valid_and_unique')
     return dict(variant=name, steps=args.steps, seed=args.seed, minutes=round(minutes, 2), held_out=float(loss.total),

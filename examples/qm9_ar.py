@@ -17,7 +17,7 @@ from torch_geometric.transforms import Compose
 from torch_geometric_inertial import CanonicalOrder, InertialAR, InertialARConfig, InertialFrame
 from torch_geometric_inertial.chem import draw_grid, write_sdf
 from torch_geometric_inertial.datasets import QM9Sample, gdb_ids, qm9_split
-from torch_geometric_inertial.metrics import comparison, evaluate, reference_smiles
+from torch_geometric_inertial.metrics import comparison, evaluate
 from torch_geometric_inertial.training import FitConfig, PackedMolecules, RandomPose, fit
 
 
@@ -62,7 +62,7 @@ def train(molecules: PackedMolecules, held_out: PackedMolecules, args: argparse.
         batch = held_out.batch(torch.arange(min(len(held_out), 1000))).to(device)
         with torch.no_grad():
             loss = averaged(batch, torch.Generator(device).manual_seed(0))
-        report = evaluate(averaged.generate(250, seed=1))
+        report = evaluate(averaged.generate(250, seed=1), 'edm-qm9')
         return dict(held_out=float(loss.total), atom_stability=report.atom_stability,
                     molecule_stability=report.molecule_stability, validity=report.validity)
 
@@ -89,8 +89,8 @@ def main() -> None:
 
     known = molecules.subset(torch.arange(min(len(molecules), 5000))).to_data_list()
     print(comparison({
-        'generated': evaluate(generated, reference=reference_smiles(known)),
-        'training data': evaluate(known),
+        'generated': evaluate(generated, 'edm-qm9', reference=known),
+        'training data': evaluate(known, 'edm-qm9'),
     }))
     write_sdf(generated, args.out / 'molecules.sdf', on_error='skip')
     draw_grid(generated[:16], args.out / 'molecules.png')

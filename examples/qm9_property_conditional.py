@@ -106,7 +106,7 @@ def main() -> None:
         generated = model.generate(args.num_samples, properties={judge.target: wanted}, guidance_scale=scale,
                                    seed=args.seed)
         errors[scale] = property_error(judge, generated, wanted, real, labels, train_sizes, train_labels)
-        reports[scale] = evaluate(generated)
+        reports[scale] = evaluate(generated, 'edm-qm9')
         judged[scale] = judge(generated)
     print(f'mean absolute error of {judge.target} ({unit})\n{table(errors, reports, factor)}')
     args.out.mkdir(parents=True, exist_ok=True)

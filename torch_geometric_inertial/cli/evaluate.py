@@ -2,23 +2,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from torch_geometric_inertial.cli.files import read_molecules
 from torch_geometric_inertial.metrics import evaluate as judge
-from torch_geometric_inertial.metrics import reference_smiles
 
 
-def evaluate(file: Path, reference: Path | None = None, num_requested: int | None = None,
-             json: Path | None = None) -> None:
-    r"""Judges the molecules of a file by the EDM protocol.
+def evaluate(file: Path, protocol: str | None = None, reference: Path | None = None, num_requested: int | None = None,
+             workers: int | None = None, json: Path | None = None) -> None:
+    r"""Judges the molecules of a file. Records that cannot be read are failures, and in the denominator.
 
     Args:
-        file: SDF or XYZ.
-        reference: Molecules that novelty is counted against, SDF or XYZ.
+        file: SDF, XYZ, PDB or JSONL.
+        protocol: edm-qm9, edm-geom, bonds, geom-revisited, geometry, posebusters, strain, strain-xtb, xyz2mol-ctd or
+            xyz2mol-vdw. By default bonds where the file has them, and edm-qm9 elsewhere.
+        reference: Real molecules, whose figures stand beside and that novelty is counted against.
         num_requested: How many were asked for, if more than the file holds; the others count as failures.
+        workers: Processes to judge in.
         json: Write the report there, too.
     """
-    known = None if reference is None else reference_smiles(read_molecules(reference))
-    report = judge(read_molecules(file), reference=known, num_requested=num_requested)
+    report = judge(file, protocol, reference, num_requested, workers)
     print(report)
     if json is not None:
         json.write_text(report.to_json())

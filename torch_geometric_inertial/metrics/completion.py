@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch_geometric.data import Data
 
+from torch_geometric_inertial.metrics.evaluate import judge
 from torch_geometric_inertial.metrics.hydrogens import hydrogen_rmsd
-from torch_geometric_inertial.metrics.validity import validity
+from torch_geometric_inertial.metrics.protocol import get_protocol
 
 
 def contains(molecule: Data | None, fragment: Data, tolerance: float = 1e-3) -> bool:
@@ -57,7 +58,7 @@ def completion_report(molecules: Sequence[Data | None], fragments: Data | Sequen
     Args:
         molecules: What came, in the coordinates of the fragments; :obj:`None` for a failed one.
         fragments: One for all, or one each.
-        protocol: See :data:`~torch_geometric_inertial.metrics.PROTOCOLS`.
+        protocol: See :func:`~torch_geometric_inertial.metrics.evaluate`.
 
     Raises:
         ValueError: If the numbers differ, or there is no molecule.
@@ -68,10 +69,10 @@ def completion_report(molecules: Sequence[Data | None], fragments: Data | Sequen
     if num == 0 or len(fragments) != num:
         raise ValueError(f"'molecules' must be at least one, and 'fragments' one or as many "
                          f'(got {num} and {len(fragments)})')
-    verdict = validity(molecules, protocol)
-    smiles = [s for s in verdict.smiles if s is not None]
+    report = judge(list(molecules), get_protocol(protocol))
+    smiles = [s for s in report.smiles if s is not None]
     pairs = list(zip(molecules, fragments, strict=True))
     grown = [m is not None and int((m.z > 1).sum()) > int((f.z > 1).sum()) for m, f in pairs]
     return CompletionReport(num, sum(contains(m, f) for m, f in pairs) / num, len(smiles) / num,
-                            verdict.status.count('ok') / num, len(set(smiles)) / max(len(smiles), 1),
+                            report.valid_and_connected or 0.0, len(set(smiles)) / max(len(smiles), 1),
                             sum(grown) / num)

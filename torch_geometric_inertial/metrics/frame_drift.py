@@ -8,7 +8,7 @@ from torch_geometric_inertial.metrics.screening import Molecules, screen
 from torch_geometric_inertial.ops import segment_mean
 
 
-def frame_drift(molecules: Molecules, protocol: str = 'edm') -> Tensor:
+def frame_drift(molecules: Molecules, protocol: str = 'edm-geom') -> Tensor:
     r"""RMSD (Å) between each molecule as it stands and the same molecule moved into its inertial frame,
 
     .. math:: d = \sqrt{\tfrac1N \sum_i \lVert r_i - R^\top (r_i - c) \rVert^2} .
@@ -18,12 +18,12 @@ def frame_drift(molecules: Molecules, protocol: str = 'edm') -> Tensor:
 
     Args:
         molecules: Molecules with ``z`` [N] and ``pos`` [N, 3] (Å); :obj:`None` for a failed one.
-        protocol: Whose elements are known; see :data:`PROTOCOLS`.
+        protocol: Whose elements are known; see :func:`protocol_names`.
 
     Returns:
         RMSD [B], float64; nan for a molecule that is missing, empty, unfinished, not finite or malformed.
     """
-    z, pos, ptr, _, status = screen(molecules, get_protocol(protocol).elements)
+    z, pos, ptr, _, status, *_ = screen(molecules, get_protocol(protocol).elements)
     ok = torch.tensor([name == 'ok' for name in status], dtype=torch.bool)
     drift = torch.full((len(status),), float('nan'), dtype=torch.float64)
     sizes = ptr.diff()

@@ -10,8 +10,13 @@ from torch_geometric.data import Data
 
 from torch_geometric_inertial.chem.functional_groups import check_vocabulary, find_groups, get_vocabulary
 from torch_geometric_inertial.data import molecules_of
-from torch_geometric_inertial.metrics.report import Report, evaluate, wilson_interval
+from torch_geometric_inertial.metrics.evaluate import evaluate
+from torch_geometric_inertial.metrics.intervals import wilson_interval
+from torch_geometric_inertial.metrics.report import Report
 from torch_geometric_inertial.metrics.screening import Molecules
+
+#: Statuses of the report in which a molecule may yet have groups.
+JUDGED_AGAIN = ('ok', 'valence', 'radical')
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,7 @@ def hit_rate(
     found = torch.zeros(shape, dtype=torch.bool)
     sound = torch.zeros(len(items), dtype=torch.bool)
     for i, (data, status) in enumerate(zip(items, report.status, strict=True)):
-        if data is None or status not in ('ok', 'invalid'):  # EDM's tables may refuse what RDKit accepts
+        if data is None or status not in JUDGED_AGAIN:  # EDM's tables may refuse what RDKit accepts
             continue
         try:
             found[i] = torch.tensor(find_groups(Data(z=data.z, pos=data.pos), patterns, perception))
@@ -119,5 +124,5 @@ def hit_rate(
         no_molecule=1 - float(sound.double().mean()),
         asked=asked,
         hits=hits,
-        intervals={name: wilson_interval(*count) for name, count in counts.items()},
+        intervals={name: ends for name, count in counts.items() if (ends := wilson_interval(*count)) is not None},
     )

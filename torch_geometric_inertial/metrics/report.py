@@ -1,102 +1,124 @@
-r"""One call that judges a set of molecules, and the report it returns."""
+r"""What :func:`evaluate` returns, and reports side by side."""
+from __future__ import annotations
+
 import dataclasses
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
-from torch_geometric_inertial.chem.bond_tables import table_bonds
-from torch_geometric_inertial.chem.mol import rdkit_version
-from torch_geometric_inertial.metrics.protocol import get_protocol
-from torch_geometric_inertial.metrics.screening import Molecules, screen
-from torch_geometric_inertial.metrics.stability import Stability, screened_stability
-from torch_geometric_inertial.metrics.uniqueness import novelty, reference_smiles, uniqueness
-from torch_geometric_inertial.metrics.validity import screened_validity
+from torch_geometric_inertial.metrics.figure import Figure, number
 
-#: The figures of a report, in the order in which they are printed, with what each is a share of.
-FIGURES: dict[str, str] = {
-    'atom_stability': 'atoms',
-    'molecule_stability': 'requested',
-    'validity': 'requested',
-    'connected': 'requested',
-    'valid_and_connected': 'requested',
-    'uniqueness': 'valid',
-    'valid_and_unique': 'requested',
-    'novelty': 'unique',
-}
+#: Kind of quantity -> type of atoms -> bin -> count.
+Distributions: TypeAlias = dict[str, dict[str, dict[int, int]]]
 
 
 @dataclass(frozen=True)
 class Report:
-    r"""Figures of a set of molecules under a named protocol. All are shares in [0, 1]; the denominator is the number of
-    molecules *requested*, unless :data:`FIGURES` names another.
+    r"""Figures of a set of molecules under a named protocol. Each is an attribute, too: ``report.validity`` is
+    ``report.figures['validity'].value``. Shares are in [0, 1]; their denominator is the number of molecules
+    *requested*, less those with an element that the protocol does not know, unless :attr:`Figure.of` says otherwise.
 
     Args:
         protocol: Id of the protocol.
         protocol_version: Its version.
-        rdkit_version: The RDKit that judged.
-        num_requested: The denominator.
-        num_atoms: Atoms in all molecules that came.
-        atom_stability: Atoms whose bond orders sum to an allowed valence.
-        molecule_stability: Molecules all of whose atoms are stable.
-        validity: Molecules that RDKit sanitises.
-        connected: Molecules in one piece.
-        valid_and_connected: Both.
-        uniqueness: Different SMILES, of the valid.
-        valid_and_unique: Different SMILES, of the requested.
-        novelty: Different SMILES that are not in the reference, of the different ones; :obj:`None` without a reference.
-        intervals: 95 % confidence interval of each figure that is a mean over molecules: Wilson's for shares of
-            molecules, the ratio estimator's, with molecules as units, for atoms.
-        status: Verdict on each molecule.
-        stable: Whether each molecule is stable.
-        smiles: SMILES of each valid molecule's largest fragment.
+        versions: Of the packages that took part.
+        num_requested: How many molecules were asked for.
+        figures: By name, in the order in which they are printed.
+        status: Of each molecule: see :data:`STATUSES`.
+        smiles: Of each valid molecule, :obj:`None` else.
+        sizes: How many molecules have each number of heavy atoms.
+        reference: What the reference column is made of.
+        values: Further results, one a molecule each.
+        distributions: Histograms that the protocol compares: kind -> type -> bin -> count.
+        compared_within: Packages of which reports must have the same version to be compared.
     """
     protocol: str
     protocol_version: int
-    rdkit_version: str
+    versions: dict[str, str]
     num_requested: int
-    num_atoms: int
-    atom_stability: float
-    molecule_stability: float
-    validity: float
-    connected: float
-    valid_and_connected: float
-    uniqueness: float
-    valid_and_unique: float
-    novelty: float | None
-    intervals: dict[str, tuple[float, float]]
+    figures: dict[str, Figure]
     status: tuple[str, ...]
-    stable: tuple[bool, ...]
     smiles: tuple[str | None, ...]
+    sizes: dict[int, int]
+    reference: str | None = None
+    values: dict[str, tuple] = field(default_factory=dict)
+    distributions: Distributions = field(default_factory=dict)
+    compared_within: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict:
-        return dataclasses.asdict(self)
+    def __getattr__(self, name: str) -> Any:
+        figures = self.__dict__.get('figures', {})
+        if name not in figures:
+            raise AttributeError(f"the report of protocol '{self.__dict__.get('protocol')}' has no '{name}' "
+                                 f"(its figures are {', '.join(figures)})")
+        return figures[name].value
 
-    def to_json(self) -> str:
-        return json.dumps(self.to_dict())
+    @property
+    def key(self) -> str:
+        r"""What figures must share to be comparable."""
+        versions = ''.join(f', {name} {self.versions.get(name)}' for name in self.compared_within)
+        return f'{self.protocol} v{self.protocol_version}{versions}'
 
-    @classmethod
-    def from_json(cls, text: str) -> 'Report':
-        fields = json.loads(text)
-        fields['intervals'] = {name: tuple(ends) for name, ends in fields['intervals'].items()}
-        for name in ('status', 'stable', 'smiles'):
-            fields[name] = tuple(fields[name])
-        return cls(**fields)
+    @property
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        r"""The 95 % confidence interval of each figure that has one."""
+        return {name: one.interval for name, one in self.figures.items() if one.interval is not None}
 
     def failures(self) -> dict[str, int]:
         """How many molecules have each status, commonest first."""
         return dict(Counter(self.status).most_common())
 
-    def __str__(self) -> str:
-        rows = [f'{"":20} {"%":>6}  95 % interval', *(self._row(name) for name in FIGURES)]
-        counts = ', '.join(f'{count} {name}' for name, count in self.failures().items())
-        return '\n'.join([_heading(self), *rows, f'verdicts: {counts}'])
+    def to_dict(self) -> dict[str, Any]:
+        r"""As it is stored: all fields, and the value of each figure under its own name beside them."""
+        values = {name: one.value for name, one in self.figures.items()}
+        return values | dataclasses.asdict(self) | dict(failures=self.failures())
 
-    def _row(self, name: str) -> str:
-        ends = self.intervals.get(name)
-        interval = '' if ends is None else f'  {100 * ends[0]:6.2f} – {100 * ends[1]:6.2f}'
-        return f'{name.replace("_", " "):20} {_percent(getattr(self, name))}{interval}'
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Report:
+        r"""Reads a report.
+
+        Raises:
+            ValueError: If the text is no report.
+        """
+        try:
+            stored = json.loads(text)
+            fields = {one.name: stored[one.name] for one in dataclasses.fields(cls)}
+            fields['figures'] = {name: Figure(**one | dict(interval=one['interval'] and tuple(one['interval'])))
+                                 for name, one in fields['figures'].items()}
+            fields['sizes'] = {int(size): count for size, count in fields['sizes'].items()}
+            fields['values'] = {name: tuple(column) for name, column in fields['values'].items()}
+            fields['distributions'] = {
+                kind: {name: {int(i): n for i, n in bins.items()} for name, bins in types.items()}
+                for kind, types in fields['distributions'].items()}
+            for name in ('status', 'smiles', 'compared_within'):
+                fields[name] = tuple(fields[name])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"'text' must be a report in JSON (got {text[:60]!r}: {error})") from None
+        return cls(**fields)
+
+    def __str__(self) -> str:
+        versions = ', '.join(f'{name} {version}' for name, version in self.versions.items())
+        head = f'{self.protocol} v{self.protocol_version}, {versions}, {self.num_requested} requested'
+        width = max(20, *map(len, self.figures))
+        columns = f'{"":{width}} {"":8} {"":9} {"95 % interval":17} {"reference":>9}'
+        rows = [f'{name.replace("_", " "):{width}} {one}' for name, one in self.figures.items()]
+        counts = self.failures()
+        unknown = counts.pop('unknown_element', 0)
+        notes = [f'not judged: {unknown} with an element that {self.protocol} does not know'] if unknown else []
+        notes += [f'reference: {self.reference}'] if self.reference else []
+        verdicts = ', '.join(f'{count} {name}' for name, count in counts.items())
+        return '\n'.join([head, columns, *rows, *notes, f'verdicts: {verdicts}'])
+
+
+def check_comparable(reports: Mapping[str, Report]) -> None:
+    r"""Raises a :obj:`ValueError` where reports must not be compared."""
+    if len({report.key for report in reports.values()}) > 1:
+        listed = '; '.join(f'{name}: {report.key}' for name, report in reports.items())
+        raise ValueError(f'reports of different protocols cannot be compared ({listed})')
 
 
 def comparison(reports: Mapping[str, Report]) -> str:
@@ -107,99 +129,15 @@ def comparison(reports: Mapping[str, Report]) -> str:
     """
     if not reports:
         raise ValueError("'reports' must hold at least one report (got none)")
-    kinds = {name: (report.protocol, report.protocol_version) for name, report in reports.items()}
-    if len(set(kinds.values())) > 1:
-        listed = ', '.join(f'{name}: {kind[0]} v{kind[1]}' for name, kind in kinds.items())
-        raise ValueError(f'reports of different protocols cannot be compared ({listed})')
+    check_comparable(reports)
     width = max(8, *(len(name) for name in reports)) + 2
-    columns = list(reports.values())
-    lines = [_heading(columns[0], with_number=False), ' ' * 20 + ''.join(f'{name:>{width}}' for name in reports)]
-    for name in FIGURES:
-        cells = ''.join(f'{_percent(getattr(report, name)):>{width}}' for report in columns)
-        lines.append(f'{name.replace("_", " "):20}{cells}')
-    lines.append(f'{"requested":20}' + ''.join(f'{report.num_requested:>{width}}' for report in columns))
+    first = next(iter(reports.values()))
+    names = list(dict.fromkeys(name for report in reports.values() for name in report.figures))
+    lines = [first.key, ' ' * 21 + ''.join(f'{name:>{width}}' for name in reports)]
+    for name in names:
+        cells = [number(report.figures[name]) if name in report.figures else '–' for report in reports.values()]
+        unit = next(report.figures[name].unit for report in reports.values() if name in report.figures)
+        lines.append(f'{name.replace("_", " "):21}' + ''.join(f'{cell:>{width}}' for cell in cells)
+                     + f'  {"%" if unit == "share" else unit}')
+    lines.append(f'{"requested":21}' + ''.join(f'{report.num_requested:>{width}}' for report in reports.values()))
     return '\n'.join(lines)
-
-
-def evaluate(
-    molecules: Molecules,
-    protocol: str = 'edm-qm9',
-    reference: Molecules | frozenset[str] | set[str] | None = None,
-    num_requested: int | None = None,
-) -> Report:
-    r"""Judges generated molecules. Whatever failed counts as a failure: the denominator is the number requested.
-
-    Args:
-        molecules: Molecules with ``z`` [N] and ``pos`` [N, 3] (Å), and ``finished`` where a model says so; :obj:`None`
-            for a failed one.
-        protocol: ``'edm-qm9'`` or ``'edm'``; see :data:`PROTOCOLS`.
-        reference: Known molecules, or their SMILES from :func:`reference_smiles`, for the novelty.
-        num_requested: How many molecules were asked for; by default as many as are given.
-
-    Raises:
-        ValueError: On an unknown protocol, malformed molecules, no molecules, or more molecules than requested.
-        ImportError: Without RDKit.
-    """
-    rules, version = get_protocol(protocol), rdkit_version()
-    screened = screen(molecules, rules.elements, num_requested)
-    num = len(screened.status)
-    if num == 0:
-        raise ValueError("'molecules' must hold at least one molecule, or 'num_requested' be at least 1 (got none)")
-    bonds = table_bonds(screened.z, screened.pos, screened.ptr)
-    stable = screened_stability(screened, bonds)
-    valid = screened_validity(screened, bonds)
-
-    num_valid = sum(smiles is not None for smiles in valid.smiles)
-    num_unique = len({smiles for smiles in valid.smiles if smiles is not None})
-    counts = {
-        'molecule_stability': int(stable.molecule.sum()),
-        'validity': num_valid,
-        'connected': sum(valid.connected),
-        'valid_and_connected': valid.status.count('ok'),
-    }
-    intervals = {name: wilson_interval(count, num) for name, count in counts.items()}
-    intervals['atom_stability'] = _atom_interval(stable)
-    new = None if reference is None else novelty(valid.smiles, reference_smiles(reference, protocol))
-
-    return Report(
-        protocol=rules.name,
-        protocol_version=rules.version,
-        rdkit_version=version,
-        num_requested=num,
-        num_atoms=int(stable.num_atoms.sum()),
-        atom_stability=stable.atom_share,
-        **{name: count / num for name, count in counts.items()},
-        uniqueness=uniqueness(valid.smiles),
-        valid_and_unique=num_unique / num,
-        novelty=new,
-        intervals=intervals,
-        status=tuple(valid.status),
-        stable=tuple(stable.molecule.tolist()),
-        smiles=tuple(valid.smiles),
-    )
-
-
-def wilson_interval(count: int, total: int) -> tuple[float, float]:
-    """95 % confidence interval of a share (Wilson, 1927)."""
-    z2 = 1.959964**2
-    share = count / total
-    centre = (share + z2 / (2 * total)) / (1 + z2 / total)
-    half = math.sqrt(z2 * (share * (1 - share) / total + z2 / (4 * total**2))) / (1 + z2 / total)
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def _atom_interval(stable: Stability) -> tuple[float, float]:
-    """Atoms of a molecule stand or fall together, so the molecules are the units: linearised ratio estimator."""
-    share, atoms = stable.atom_share, max(int(stable.num_atoms.sum()), 1)
-    residual = stable.num_stable.double() - share * stable.num_atoms
-    half = 1.959964 * float(residual.square().sum().sqrt()) / atoms
-    return max(0.0, share - half), min(1.0, share + half)
-
-
-def _percent(share: float | None) -> str:
-    return f'{"–":>6}' if share is None else f'{100 * share:6.2f}'
-
-
-def _heading(report: Report, with_number: bool = True) -> str:
-    number = f', {report.num_requested} requested' if with_number else ''
-    return f'{report.protocol} v{report.protocol_version}, RDKit {report.rdkit_version}{number}'

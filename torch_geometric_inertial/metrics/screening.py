@@ -1,4 +1,6 @@
 r"""Packs the molecules to be judged, and says of each whether it can be judged at all."""
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -6,30 +8,39 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from torch_geometric_inertial.chem.pairs import close_pairs
+from torch_geometric_inertial.chem.bond_tables import longest_bonds
+from torch_geometric_inertial.chem.pairs import Pairs, close_pairs
 from torch_geometric_inertial.data import molecules_of
 from torch_geometric_inertial.elements import MIN_DISTANCE, SYMBOLS
 
 Molecules: TypeAlias = Iterable[Data | None] | Data
 
+#: Pairs of atoms nearer than this (Å), or nearer than the longest bond of their elements, are found once for all who
+#: ask.
+NEAR = 1.7
+
 
 class Screened(NamedTuple):
     r"""Packed molecules: ``z`` [T] (0 where it is no known element), ``pos`` [T, 3] (float64), ``ptr`` [B + 1];
     ``fit`` [T] says which atoms can be judged; ``status`` names, per *requested* molecule, what is wrong with it
-    (``'ok'`` if nothing is). ``B`` counts the requested molecules: a missing one is there with no atoms.
+    (``'ok'`` if nothing is); ``items`` are the molecules as they came; ``pairs`` those of their atoms that are nearer
+    than :data:`NEAR` or a bond. ``B`` counts the requested molecules: a missing one is there with no atoms.
     """
     z: Tensor
     pos: Tensor
     ptr: Tensor
     fit: Tensor
     status: list[str]
+    items: list[Data | None]
+    pairs: Pairs
 
 
 def screen(molecules: Molecules, elements: Sequence[int], num_requested: int | None = None) -> Screened:
     r"""Packs molecules and finds the failures that need no chemistry.
 
-    In this order: ``'missing'`` (:obj:`None`, or fewer molecules than requested), ``'empty'``, ``'unfinished'``
-    (``finished`` is false), ``'not_finite'``, ``'unknown_element'``, ``'coincident'`` (atoms nearer than 0.4 Å).
+    In this order: ``'missing'`` (:obj:`None`, or fewer molecules than requested), ``'unreadable'`` (an exception in
+    place of the molecule), ``'empty'``, ``'unfinished'`` (``finished`` is false), ``'not_finite'``,
+    ``'unknown_element'``, ``'clash'`` (atoms nearer than 0.4 Å).
 
     Args:
         molecules: The molecules, :obj:`None` for a failed one.
@@ -45,37 +56,61 @@ def screen(molecules: Molecules, elements: Sequence[int], num_requested: int | N
     if num < len(items):
         raise ValueError(f"'num_requested' must be at least the number of molecules, {len(items)} (got {num})")
     items += [None] * (num - len(items))
-
-    status = [_first_look(i, data) for i, data in enumerate(items)]
-    present = [data for data in items if data is not None]
-    z = torch.cat([data.z.detach().cpu().reshape(-1) for data in present] or [torch.empty(0)]).long()
-    pos = torch.cat([data.pos.detach().cpu().double() for data in present] or [torch.empty(0, 3).double()])
-    sizes = torch.tensor([0 if data is None else data.z.numel() for data in items], dtype=torch.long)
+    status, numbers, places, lengths = [], [], [], []
+    for i, data in enumerate(items):
+        if isinstance(data, Data):
+            name, z, pos = _first_look(i, data)
+            numbers.append(z)
+            places.append(pos)
+            lengths.append(z.shape[0])
+        else:
+            name = 'missing' if data is None else 'unreadable'
+            items[i] = None
+            lengths.append(0)
+        status.append(name)
+    z, pos = _joined(numbers, (0, )).long(), _joined(places, (0, 3)).double()
+    sizes = torch.tensor(lengths, dtype=torch.long)
     ptr = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
 
     known = torch.zeros(len(SYMBOLS), dtype=torch.bool)
     known[list(elements)] = True
     is_known = (z >= 0) & (z < len(SYMBOLS)) & known[z.clamp(0, len(SYMBOLS) - 1)]
     is_finite = pos.isfinite().all(-1)
+    pairs = close_pairs(pos, ptr, _near(z.where(is_known, 0)))
     alone = torch.ones_like(is_finite)
-    alone[close_pairs(pos, ptr, MIN_DISTANCE).ends.reshape(-1)] = False
+    alone[pairs.ends[:, pairs.distance < MIN_DISTANCE].reshape(-1)] = False
 
     molecule = torch.repeat_interleave(torch.arange(num), sizes)
-    for name, good in (('not_finite', is_finite), ('unknown_element', is_known), ('coincident', alone)):
+    for name, good in (('not_finite', is_finite), ('unknown_element', is_known), ('clash', alone)):
         for i in molecule[~good].unique().tolist():
             status[i] = name if status[i] == 'ok' else status[i]
-    return Screened(z.where(is_known, 0), pos, ptr, is_known & is_finite & alone, status)
+    return Screened(z.where(is_known, 0), pos, ptr, is_known & is_finite & alone, status, items, pairs)
 
 
-def _first_look(i: int, data: Data | None) -> str:
-    if data is None:
-        return 'missing'
-    z, pos = data.get('z'), data.get('pos')
+def _joined(tensors: list[Tensor], empty: tuple[int, ...]) -> Tensor:
+    if not tensors:
+        return torch.empty(empty)
+    if len({(x.dtype, x.device) for x in tensors}) > 1:
+        tensors = [x.cpu().double() for x in tensors]
+    return torch.cat(tensors).detach().cpu()
+
+
+def _near(z: Tensor) -> float:
+    r"""As far as :data:`NEAR`, and the longest bond that the tables have between these elements (Å)."""
+    limit = longest_bonds()[0]
+    present = torch.zeros(len(limit), dtype=torch.bool).index_fill_(0, z, True)
+    return max(NEAR, float(limit[present][:, present].max()) / 100) if z.numel() else NEAR
+
+
+def _first_look(i: int, data: Data) -> tuple[str, Tensor, Tensor]:
+    fields = data.stores[0].to_dict()  # many times as fast as asking the object for each
+    z, pos = fields.get('z'), fields.get('pos')
     if z is None or pos is None:
         raise ValueError(f"molecule {i} needs atomic numbers 'z' and positions 'pos' (got {data})")
-    if z.dim() != 1 or pos.shape != (z.numel(), 3):
-        raise ValueError(f"molecule {i} needs 'z' [N] and 'pos' [N, 3] (got {list(z.shape)} and {list(pos.shape)})")
-    if z.numel() == 0:
-        return 'empty'
-    finished = data.get('finished')
-    return 'ok' if finished is None or bool(finished) else 'unfinished'
+    shape = z.shape
+    if len(shape) != 1 or pos.shape != (shape[0], 3):
+        raise ValueError(f"molecule {i} needs 'z' [N] and 'pos' [N, 3] (got {list(shape)} and {list(pos.shape)})")
+    if shape[0] == 0:
+        return 'empty', z, pos
+    finished = fields.get('finished')
+    return 'ok' if finished is None or bool(finished) else 'unfinished', z, pos

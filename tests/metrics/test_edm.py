@@ -1,3 +1,4 @@
+r"""Stability by distance tables."""
 import pytest
 import torch
 from molecules_by_hand import BY_HAND, METHANE, WATER
@@ -39,9 +40,9 @@ def test_a_batch_is_a_list():
 
 def test_the_protocol_says_which_elements():
     hcl = Data(z=torch.tensor([17, 1]), pos=torch.tensor([[0.0, 0, 0], [1.27, 0, 0]]))
-    assert stability([hcl], 'edm').molecule.tolist() == [True]
+    assert stability([hcl], 'edm-geom').molecule.tolist() == [True]
     assert stability([hcl], 'edm-qm9').molecule.tolist() == [False]
-    with pytest.raises(ValueError, match=r"'protocol' must be one of \['edm', 'edm-qm9'\] \(got 'xyz2mol'\)"):
+    with pytest.raises(ValueError, match=r"'protocol' must be one of bonds, edm-geom, .*\(got 'xyz2mol'\)"):
         stability([hcl], 'xyz2mol')
 
 

@@ -1,0 +1,47 @@
+r"""What :func:`evaluate` takes as molecules."""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from torch_geometric.data import Data
+
+from torch_geometric_inertial.chem import as_data, read_molecules
+from torch_geometric_inertial.chem.formats import READERS
+from torch_geometric_inertial.data import molecules_of
+
+
+def as_items(molecules: Any, what: str = 'molecules') -> list[Data | Exception | None]:
+    r"""A list of molecules, one for each that was asked for: :obj:`None` for a missing one, and an exception for a
+    record or an object that cannot be read.
+
+    Args:
+        molecules: The path of a file; a PyG object of one or several molecules; or an iterable of what :func:`as_data`
+            takes, of :obj:`None` and of exceptions.
+        what: The name of the argument, for the error.
+
+    Raises:
+        ValueError: If it is something else, or a file cannot be read.
+    """
+    if isinstance(molecules, (str, Path)) and _names_file(molecules):
+        return list(read_molecules(molecules, on_error='skip'))
+    if isinstance(molecules, Data):
+        return list(molecules_of(molecules))
+    if isinstance(molecules, (str, bytes, Path)) or not isinstance(molecules, Iterable):
+        raise ValueError(f"'{what}' must be molecules, or the name of a file that ends in one of {', '.join(READERS)} "
+                         f'(got {molecules!r})')
+    return [_item(one) for one in molecules]
+
+
+def _item(molecule: Any) -> Data | Exception | None:
+    if molecule is None or isinstance(molecule, (Data, Exception)):
+        return molecule
+    try:
+        return as_data(molecule)
+    except ValueError as error:
+        return error
+
+
+def _names_file(name: str | Path) -> bool:
+    return any(suffix.lower() in READERS for suffix in Path(name).suffixes[-2:])
