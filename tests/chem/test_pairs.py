@@ -22,3 +22,21 @@ def test_close_pairs_are_all_pairs_of_each_molecule(lengths, at_once, seed):
         pairs._PAIRS_AT_ONCE = whole
     assert [tuple(ends) for ends in found.ends.t().tolist()] == expected
     torch.testing.assert_close(found.distance, (pos[found.ends[0]] - pos[found.ends[1]]).norm(dim=1))
+
+
+def test_large_molecules_and_positions_that_are_no_numbers():
+    generator = torch.Generator().manual_seed(0)
+    sizes = torch.tensor([0, 5, 127, 128, 129, 300])
+    ptr = sizes.cumsum(0)
+    pos = 8 * torch.rand(int(ptr[-1]), 3, generator=generator).double() + 1e4
+    pos[3, 0], pos[200, 1], pos[400, 2] = float('nan'), float('inf'), -float('inf')
+    near = torch.cdist(pos, pos, compute_mode='donot_use_mm_for_euclid_dist') < 1.5
+    molecule = torch.searchsorted(ptr, torch.arange(len(pos)), right=True)
+    expected = (near & (molecule.unsqueeze(1) == molecule)).triu(1).nonzero().t()
+    whole, pairs._PAIRS_AT_ONCE = pairs._PAIRS_AT_ONCE, 10_000
+    try:
+        sliced = close_pairs(pos, ptr, 1.5).ends
+    finally:
+        pairs._PAIRS_AT_ONCE = whole
+    assert torch.equal(sliced, expected) and torch.equal(close_pairs(pos, ptr, 1.5).ends, expected)
+    assert not torch.isin(torch.tensor([3, 200, 400]), expected).any()
