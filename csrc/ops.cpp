@@ -45,12 +45,13 @@ STABLE_TORCH_LIBRARY(inertial, m) {
         "Tensor k, Tensor v, Tensor bias, Tensor ptr, float scale, int heads) "
         "-> (Tensor dgrad, Tensor dq, Tensor dk, Tensor dv, Tensor dbias)");
 
-  // "eigen" [N, 12] holds, for each atom, the inverse roots of the eigenvalues and the eigenvectors.
+  // "eigen" [N, 12] holds, for each atom, the inverse roots of the eigenvalues and the eigenvectors: a function of x
+  // and the settings, which the derivatives know.
   m.def("whiten(Tensor x, Tensor weight, float eps_rel, float eps_abs, bool center) -> (Tensor out, Tensor eigen)");
-  m.def("whiten_backward(Tensor grad, Tensor x, Tensor weight, Tensor eigen, float eps_rel, bool center) "
-        "-> (Tensor dx, Tensor dweight)");
+  m.def("whiten_backward(Tensor grad, Tensor x, Tensor weight, Tensor eigen, float eps_rel, float eps_abs, "
+        "bool center) -> (Tensor dx, Tensor dweight)");
   m.def("whiten_backward_backward(Tensor ddx, Tensor ddweight, Tensor grad, Tensor x, Tensor weight, Tensor eigen, "
-        "float eps_rel, bool center) -> (Tensor dgrad, Tensor dx, Tensor dweight)");
+        "float eps_rel, float eps_abs, bool center) -> (Tensor dgrad, Tensor dx, Tensor dweight)");
 }
 
 PyMODINIT_FUNC PyInit__C() {

@@ -40,6 +40,7 @@ def spilling(kernels: dict[str, tuple[int, int]]) -> dict[str, int]:
     return {kernel: spilled for kernel, (_, spilled) in kernels.items() if spilled > allowed[kernel]}
 
 
+@pytest.mark.cuda_compile
 @needs_source
 @needs_nvcc
 @pytest.mark.parametrize('architecture', [pytest.param(80, marks=pytest.mark.slow), 90])

@@ -223,7 +223,8 @@ std::tuple<Tensor, Tensor> whiten_cpu(const Tensor& x_, const Tensor& weight_, d
 }
 
 std::tuple<Tensor, Tensor> whiten_backward_cpu(const Tensor& grad_, const Tensor& x_, const Tensor& weight_,
-                                               const Tensor& eigen_, double eps_rel, bool center) {
+                                               const Tensor& eigen_, double eps_rel, double eps_abs,
+                                               bool center) {
   check_whiten("whiten_backward", x_, weight_);
   check_floats("whiten_backward", "grad", grad_, {x_.size(0), 3, x_.size(2)}, x_.scalar_type());
   check_eigen("whiten_backward", x_, eigen_);
@@ -231,14 +232,14 @@ std::tuple<Tensor, Tensor> whiten_backward_cpu(const Tensor& grad_, const Tensor
   const Tensor weight = torch::stable::contiguous(weight_), eigen = torch::stable::contiguous(eigen_);
   Tensor dx = torch::stable::empty_like(x), dweight = torch::stable::empty_like(weight);
   const auto run = x.scalar_type() == ScalarType::Double ? backward<double> : backward<float>;
-  run({eps_rel, 0, center}, grad, x, weight, eigen, dx, dweight);
+  run({eps_rel, eps_abs, center}, grad, x, weight, eigen, dx, dweight);
   return {dx, dweight};
 }
 
 std::tuple<Tensor, Tensor, Tensor> whiten_backward_backward_cpu(const Tensor& ddx_, const Tensor& ddweight_,
                                                                 const Tensor& grad_, const Tensor& x_,
                                                                 const Tensor& weight_, const Tensor& eigen_,
-                                                                double eps_rel, bool center) {
+                                                                double eps_rel, double eps_abs, bool center) {
   const char* op = "whiten_backward_backward";
   check_whiten(op, x_, weight_);
   check_floats(op, "ddx", ddx_, {x_.size(0), 3, x_.size(2)}, x_.scalar_type());
@@ -251,7 +252,7 @@ std::tuple<Tensor, Tensor, Tensor> whiten_backward_backward_cpu(const Tensor& dd
   Tensor dgrad = torch::stable::empty_like(x), dx = torch::stable::empty_like(x);
   Tensor dweight = torch::stable::empty_like(weight);
   const auto run = x.scalar_type() == ScalarType::Double ? backward_backward<double> : backward_backward<float>;
-  run({eps_rel, 0, center}, ddx, ddweight, grad, x, weight, eigen, dgrad, dx, dweight);
+  run({eps_rel, eps_abs, center}, ddx, ddweight, grad, x, weight, eigen, dgrad, dx, dweight);
   return {dgrad, dx, dweight};
 }
 

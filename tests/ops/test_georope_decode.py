@@ -300,3 +300,24 @@ def test_heads_too_large_for_a_device_take_the_definition(size, compiled, monkey
         made = {name: torch.empty(x.shape, dtype=x.dtype, device='cuda') for name, x in given.items()}
         out = georope_decode(**made)
     assert torch.is_tensor(out) == compiled
+
+
+@pytest.mark.parametrize('empty', ['R', 'H', 'D'])
+def test_nothing_to_attend_with(empty):
+    """Zero rows, heads or features: an empty result and untouched caches."""
+    size = dict(R=2, H=2, D=4) | {empty: 0}
+    R, H, D = size.values()
+    heads, cache = [torch.ones(R, H, D) for _ in range(3)], [torch.zeros(R, 5, H, D) for _ in range(2)]
+    out = georope_decode(*heads, torch.ones(R, 1, 3), torch.ones(H, 1), torch.zeros(R, dtype=torch.long), *cache)
+    assert out.shape == (R, H, D) and not cache[0].any() and not cache[1].any()
+
+
+@pytest.mark.skipif(not COMPILED, reason='the extension was not built')
+@pytest.mark.parametrize('name', ['key', 'value'])
+def test_an_expanded_cache_is_refused(name):
+    heads = [torch.ones(2, 1, 4) for _ in range(3)]
+    caches = {'key': torch.zeros(2, 5, 1, 4), 'value': torch.zeros(2, 5, 1, 4)}
+    caches[name] = torch.zeros(1, 5, 1, 4).expand(2, 5, 1, 4)
+    rest = torch.ones(2, 1, 3), torch.ones(1, 1), torch.zeros(2, dtype=torch.long)
+    with pytest.raises(RuntimeError, match=f'expected {name} with memory of its own for each row and slot'):
+        georope_decode(*heads, *rest, **caches)

@@ -106,11 +106,10 @@ def test_strides_do_not_matter():
 @needs_kernel
 def test_opcheck():
     inputs, settings = problem([3, 2])
-    ops, tests = torch.ops.inertial, ('test_schema', 'test_faketensor')
-    torch.library.opcheck(ops.pair_attention.default, (*inputs, *settings), test_utils=tests)
-    torch.library.opcheck(ops.pair_attention_backward.default, (inputs[0], *inputs, *settings), test_utils=tests)
-    torch.library.opcheck(ops.pair_attention_backward_backward.default, (*inputs, inputs[0], *inputs, *settings),
-                          test_utils=tests)
+    inputs, ops = [x.requires_grad_() for x in inputs], torch.ops.inertial
+    torch.library.opcheck(ops.pair_attention.default, (*inputs, *settings))
+    torch.library.opcheck(ops.pair_attention_backward.default, (inputs[0], *inputs, *settings))
+    torch.library.opcheck(ops.pair_attention_backward_backward.default, (*inputs, inputs[0], *inputs, *settings))
 
 
 X, BIAS, PTR = torch.ones(5, 3, 4), torch.ones(4, 3, 3), torch.tensor([0, 2, 5])

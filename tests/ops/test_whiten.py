@@ -83,13 +83,24 @@ def test_strides_do_not_matter():
 
 @needs_kernel
 def test_opcheck():
-    x, weight = features(3, 4)
-    out, eigen = torch.ops.inertial.whiten(x, weight, 1e-3, 0.1, True)
-    ops, tests = torch.ops.inertial, ('test_schema', 'test_faketensor')
-    torch.library.opcheck(ops.whiten.default, (x, weight, 1e-3, 0.1, True), test_utils=tests)
-    torch.library.opcheck(ops.whiten_backward.default, (out, x, weight, eigen, 1e-3, True), test_utils=tests)
-    torch.library.opcheck(ops.whiten_backward_backward.default, (x, weight, out, x, weight, eigen, 1e-3, True),
-                          test_utils=tests)
+    x, weight = (y.requires_grad_() for y in features(3, 4))
+    ops, settings = torch.ops.inertial, (1e-3, 0.1, True)
+    out, eigen = (y.detach() for y in ops.whiten(x, weight, *settings))
+    grad = out.sin().requires_grad_()
+    torch.library.opcheck(ops.whiten.default, (x, weight, *settings))
+    torch.library.opcheck(ops.whiten_backward.default, (grad, x, weight, eigen, *settings))
+    torch.library.opcheck(ops.whiten_backward_backward.default, (x, weight, grad, x, weight, eigen, *settings))
+
+
+@needs_kernel
+def test_operators_called_directly_have_their_gradients():
+    x, weight = (y.requires_grad_() for y in features(2, 4))
+    op, settings = torch.ops.inertial.whiten, (0.1, 0.1, True)
+    out, eigen = op(x, weight, *settings)
+    assert not eigen.requires_grad
+    expected = torch.autograd.grad(whiten_ref(x, weight, *settings).sin().sum(), (x, weight))
+    for got, right in zip(torch.autograd.grad(out.sin().sum(), (x, weight)), expected, strict=True):
+        torch.testing.assert_close(got, right)
 
 
 @pytest.mark.parametrize('x, weight, message', [
@@ -112,10 +123,10 @@ X, WEIGHT, EIGEN = torch.ones(2, 3, 4), torch.ones(4), torch.ones(2, 12, dtype=t
     ('whiten', (X[0], WEIGHT, 0.1, 0.1, True), r'whiten: expected x \[N, 3, d\] of float32 or float64 \(got \[3, 4\]'),
     ('whiten', (X, WEIGHT.double(), 0.1, 0.1, True), r'expected weight \[d\] of float32 \(got \[4\] of float64'),
     ('whiten', (X, WEIGHT[1:], 0.1, 0.1, True), r'whiten: expected weight \[4\] \(got \[3\]\)'),
-    ('whiten_backward', (X[:1], X, WEIGHT, EIGEN, 0.1, True), r'whiten_backward: expected grad \[2, 3, 4\]'),
-    ('whiten_backward', (X, X, WEIGHT, EIGEN.float(), 0.1, True), r'expected eigen \[2, 12\] of float64'),
-    ('whiten_backward_backward', (X[:1], WEIGHT, X, X, WEIGHT, EIGEN, 0.1, True), r'expected ddx \[2, 3, 4\]'),
-    ('whiten_backward_backward', (X, WEIGHT[1:], X, X, WEIGHT, EIGEN, 0.1, True), r'expected ddweight \[4\]'),
+    ('whiten_backward', (X[:1], X, WEIGHT, EIGEN, 0.1, 0.1, True), r'whiten_backward: expected grad \[2, 3, 4\]'),
+    ('whiten_backward', (X, X, WEIGHT, EIGEN.float(), 0.1, 0.1, True), r'expected eigen \[2, 12\] of float64'),
+    ('whiten_backward_backward', (X[:1], WEIGHT, X, X, WEIGHT, EIGEN, 0.1, 0.1, True), r'expected ddx \[2, 3, 4\]'),
+    ('whiten_backward_backward', (X, WEIGHT[1:], X, X, WEIGHT, EIGEN, 0.1, 0.1, True), r'expected ddweight \[4\]'),
 ], ids=range(7))
 def test_the_kernels_check_their_arguments_too(op, args, message):
     with pytest.raises(RuntimeError, match=message):

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from torch_geometric_inertial.ops.inverse_root import inverse_root, inverse_root_newton_schulz
 from torch_geometric_inertial.ops.library import has_kernel
-from torch_geometric_inertial.ops.whiten import regularised_covariance, whiten
+from torch_geometric_inertial.ops.whiten import regularized_covariance, whiten
 
 KINDS = ('whiten', 'rms', 'none')
 METHODS = ('auto', 'sylvester', 'newton_schulz')
@@ -72,7 +72,7 @@ class EquivariantLayerNorm(nn.Module):
             if self.kind == 'rms':
                 return x * (x.square().sum((1, 2), keepdim=True) / (3 * self.channels) + self.eps_abs).rsqrt() \
                     * self.weight
-            return (self.root(regularised_covariance(x, self.eps_rel, self.eps_abs)) @ x) * self.weight
+            return (self.root(regularized_covariance(x, self.eps_rel, self.eps_abs)) @ x) * self.weight
 
     def root(self, c: Tensor) -> Tensor:
         r""":math:`\tilde C^{-1/2}` of regularised covariances [N, 3, 3]."""

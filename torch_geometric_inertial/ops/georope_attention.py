@@ -4,7 +4,7 @@ import math
 import torch
 from torch import Tensor
 
-from torch_geometric_inertial.ops.library import COMPILED, has_kernel
+from torch_geometric_inertial.ops.library import KERNELS, has_kernel, register_fake
 from torch_geometric_inertial.ops.rope_rotate import rope_rotate_ref
 from torch_geometric_inertial.ops.segment import segment_index
 
@@ -160,12 +160,12 @@ def _cut(x: Tensor) -> Tensor:
     return x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
 
 
-if COMPILED:
-    @torch.library.register_fake('inertial::georope_attention')
+if 'georope_attention' in KERNELS['cpu']:
+    @register_fake('georope_attention')
     def _(q, k, v, pos, phi, gain, scale_ptr, freqs, ptr, causal, gram=None):
         return q.new_empty(q.shape), pos.new_empty(q.shape[:2])
 
-    @torch.library.register_fake('inertial::georope_attention_backward')
+    @register_fake('georope_attention_backward')
     def _(grad_out, grad_lse, q, k, v, pos, phi, gain, scale_ptr, freqs, ptr, out, lse, causal, gram, needs_phi,
           needs_pos):
         source = gram if phi is None else phi
@@ -173,11 +173,11 @@ if COMPILED:
         return (q.new_empty(q.shape), q.new_empty(q.shape), q.new_empty(q.shape), dphi, gain.new_empty(gain.shape),
                 pos.new_empty(pos.shape) if needs_pos else pos.new_empty(0))
 
-    @torch.library.register_fake('inertial::georope_gram')
+    @register_fake('georope_gram')
     def _(phi, scale_ptr, ptr, max_length):
         return phi.new_empty(phi.size(0), scale_ptr.size(0) - 1, max_length)
 
-    @torch.library.register_fake('inertial::georope_gram_backward')
+    @register_fake('georope_gram_backward')
     def _(grad_gram, phi, scale_ptr, ptr):
         return phi.new_empty(phi.shape)
 

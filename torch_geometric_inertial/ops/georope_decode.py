@@ -4,7 +4,7 @@ import math
 import torch
 from torch import Tensor
 
-from torch_geometric_inertial.ops.library import COMPILED, has_kernel
+from torch_geometric_inertial.ops.library import KERNELS, has_kernel, register_fake
 
 MOST_CHANNELS = {'cuda': 256}  #: The largest heads that the kernels of a device take; larger ones take the definition.
 
@@ -131,12 +131,12 @@ def _check_slot(slot: Tensor, num_rows: int, num_keys: int) -> None:
         raise ValueError(f"'slot' must be from 0 to {num_keys - 1} (got {int(low)} to {int(high)})")
 
 
-if COMPILED:
-    @torch.library.register_fake('inertial::georope_decode_gram')
+if 'georope_decode' in KERNELS['cpu']:
+    @register_fake('georope_decode_gram')
     def _(phi: Tensor, slot: Tensor, num_scales: int, num_keys: int, features: Tensor) -> Tensor:
         return phi.new_empty(phi.size(0), num_scales, num_keys)
 
-    @torch.library.register_fake('inertial::georope_decode')
+    @register_fake('georope_decode')
     def _(q: Tensor, k: Tensor, v: Tensor, gram: Tensor, gain: Tensor, slot: Tensor, key: Tensor,
           value: Tensor) -> Tensor:
         return q.new_empty(q.shape)

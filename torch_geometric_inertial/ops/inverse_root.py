@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from torch_geometric_inertial.ops.library import KERNELS, has_kernel
+from torch_geometric_inertial.ops.library import KERNELS, has_kernel, register_fake
 
 
 def symmetric(x: Tensor) -> Tensor:
@@ -147,11 +147,11 @@ class _Sylvester(torch.autograd.Function):
 
 
 if 'inverse_root' in KERNELS['cpu']:
-    @torch.library.register_fake('inertial::inverse_root')
+    @register_fake('inverse_root')
     def _(c: Tensor) -> Tensor:
         return torch.empty_like(c, memory_format=torch.contiguous_format)
 
-    @torch.library.register_fake('inertial::sylvester')
+    @register_fake('sylvester')
     def _(a: Tensor, q: Tensor) -> Tensor:
         return torch.empty_like(a, memory_format=torch.contiguous_format)
 

@@ -1,6 +1,7 @@
 r"""Loads the compiled operators, ``torch.ops.inertial.*``, or says once that they are not there."""
 import warnings
-from functools import cache
+from collections.abc import Callable
+from functools import cache, wraps
 
 import torch
 from torch import Tensor
@@ -36,14 +37,37 @@ TYPES = {
     'cpu': (torch.float32, torch.float64, torch.bfloat16),
     'cuda': (torch.float32, torch.bfloat16, torch.float16),
 }
+#: Operators that take others.
+OWN_TYPES = {'segment_sum': (torch.float32, torch.float64, torch.int64)}
 
 
 def has_kernel(op: str, x: Tensor) -> bool:
-    r"""Whether the operator runs compiled on tensors like :obj:`x`."""
+    r"""Whether the operator runs compiled on tensors like :obj:`x`. Every operator asks this before it is called, and
+    falls back to its definition, ``<op>_ref``; one warning says where kernels are missing altogether."""
     device = x.device.type
     if device == 'cuda' and COMPILED and CUDA_ERROR and not torch.compiler.is_compiling():
         warn_of_missing_cuda()
-    return op in KERNELS.get(device, ()) and x.dtype in TYPES[device]
+    return op in KERNELS.get(device, ()) and x.dtype in OWN_TYPES.get(op, TYPES[device])
+
+
+def register_fake(op: str) -> Callable[[Callable], Callable]:
+    r""":func:`torch.library.register_fake` for an operator of this package, whose tensors must be on one device:
+    PyTorch asks the fake for a mixture of real tensors and those of the meta device, too.
+
+    Raises:
+        RuntimeError: When the operator is called with tensors on several devices.
+    """
+    def register(fake: Callable) -> Callable:
+        @wraps(fake)
+        def checked(*args):
+            devices = {str(x.device): None for x in args if isinstance(x, Tensor)}
+            if len(devices) > 1:
+                raise RuntimeError(f"{op}: expected all tensors on one device (got {', '.join(devices)})")
+            return fake(*args)
+
+        torch.library.register_fake(f'inertial::{op}')(checked)
+        return fake
+    return register
 
 
 @cache

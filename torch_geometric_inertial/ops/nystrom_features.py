@@ -5,7 +5,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from torch_geometric_inertial.ops.library import COMPILED, has_kernel
+from torch_geometric_inertial.ops.library import KERNELS, has_kernel, register_fake
 from torch_geometric_inertial.ops.through_reference import grad_through_reference
 
 
@@ -59,12 +59,12 @@ def nystrom_features(pos: Tensor, landmarks: Tensor, whitening: Tensor, width: S
         return nystrom_features_ref(pos, landmarks, whitening, width)
 
 
-if COMPILED:
-    @torch.library.register_fake('inertial::nystrom_features')
+if 'nystrom_features' in KERNELS['cpu']:
+    @register_fake('nystrom_features')
     def _(pos: Tensor, landmarks: Tensor, whitening: Tensor, width: list[float]) -> Tensor:
         return pos.new_empty(pos.size(0), whitening.size(0) * whitening.size(1))
 
-    @torch.library.register_fake('inertial::nystrom_features_pos')
+    @register_fake('nystrom_features_pos')
     def _(grad: Tensor, pos: Tensor, landmarks: Tensor, whitening: Tensor, width: list[float]) -> Tensor:
         return pos.new_empty(pos.shape)
 

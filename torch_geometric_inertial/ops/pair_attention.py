@@ -6,9 +6,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from torch_geometric_inertial.ops.library import KERNELS, has_kernel
+from torch_geometric_inertial.ops.library import KERNELS, has_kernel, register_fake
 from torch_geometric_inertial.ops.segment import segment_index
-from torch_geometric_inertial.ops.through_reference import second_grad_through_reference
+from torch_geometric_inertial.ops.through_reference import third_grad_through_reference
 
 
 def pair_attention_ref(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, ptr: Tensor, scale: float,
@@ -31,7 +31,7 @@ def pair_attention_ref(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, ptr: Tenso
 
 
 def pair_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, ptr: Tensor, scale: float, heads: int) -> Tensor:
-    r"""Multi-head attention of A features a channel within each molecule,
+    r"""Multi-head attention of A features per channel within each molecule,
 
     .. math:: \mathrm{out}_i = \sum_j \mathrm{softmax}_j(c \langle q_i, k_j \rangle + B_{ij})\,v_j .
 
@@ -63,56 +63,53 @@ def pair_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, ptr: Tensor, s
     if bias.dim() != 3 or bias.size(0) != count or bias.size(1) != bias.size(2) or bias.dtype != q.dtype:
         raise ValueError(f"'bias' must be [{count}, n, n], {q.dtype} (got {list(bias.shape)}, {bias.dtype})")
     if has_kernel('pair_attention', q):
-        return _PairAttention.apply(q, k, v, bias, ptr, scale, heads)
+        return torch.ops.inertial.pair_attention(q, k, v, bias, ptr, scale, heads)
     return pair_attention_ref(q, k, v, bias, ptr, scale, heads)
 
 
-class _PairAttention(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, ptr: Tensor, scale: float, heads: int) -> Tensor:
-        ctx.save_for_backward(q, k, v, bias, ptr)
-        ctx.settings = scale, heads
-        return torch.ops.inertial.pair_attention(q, k, v, bias, ptr, scale, heads)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple:
-        return *_PairAttentionBackward.apply(grad, *ctx.saved_tensors, *ctx.settings), None, None, None
-
-
-class _PairAttentionBackward(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, ptr: Tensor, scale: float,
-                heads: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        ctx.save_for_backward(grad, q, k, v, bias, ptr)
-        ctx.settings = scale, heads
-        return torch.ops.inertial.pair_attention_backward(grad, q, k, v, bias, ptr, scale, heads)
-
-    @staticmethod
-    def backward(ctx, ddq: Tensor, ddk: Tensor, ddv: Tensor, ddbias: Tensor) -> tuple:
-        grad, q, k, v, bias, ptr = ctx.saved_tensors
-        scale, heads = ctx.settings
-        cotangents = (ddq, ddk, ddv, ddbias)
-        if torch.is_grad_enabled():  # for a third derivative
-            reference = partial(pair_attention_ref, ptr=ptr, scale=scale, heads=heads)
-            grads = second_grad_through_reference(reference, cotangents, grad, q, k, v, bias)
-        else:
-            grads = torch.ops.inertial.pair_attention_backward_backward(*cotangents, grad, q, k, v, bias, ptr, scale,
-                                                                        heads)
-        return *grads, None, None, None
-
-
 if 'pair_attention' in KERNELS['cpu']:
-    @torch.library.register_fake('inertial::pair_attention')
+    @register_fake('pair_attention')
     def _(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, ptr: Tensor, scale: float, heads: int) -> Tensor:
         return q.new_empty(q.shape)
 
-    @torch.library.register_fake('inertial::pair_attention_backward')
+    @register_fake('pair_attention_backward')
     def _(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, ptr: Tensor, scale: float,
           heads: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return q.new_empty(q.shape), q.new_empty(q.shape), q.new_empty(q.shape), q.new_empty(bias.shape)
 
-    @torch.library.register_fake('inertial::pair_attention_backward_backward')
+    @register_fake('pair_attention_backward_backward')
     def _(ddq: Tensor, ddk: Tensor, ddv: Tensor, ddbias: Tensor, grad: Tensor, q: Tensor, k: Tensor, v: Tensor,
           bias: Tensor, ptr: Tensor, scale: float, heads: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         dgrad, dq, dk, dv = (q.new_empty(q.shape) for _ in range(4))
         return dgrad, dq, dk, dv, q.new_empty(bias.shape)
+
+    def _setup(ctx, inputs: tuple, output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:5])
+        ctx.settings = inputs[5:]
+
+    def _backward(ctx, grad: Tensor) -> tuple:
+        grads = torch.ops.inertial.pair_attention_backward(grad, *ctx.saved_tensors, *ctx.settings)
+        return *grads, None, None, None
+
+    def _setup_backward(ctx, inputs: tuple, output: tuple[Tensor, ...]) -> None:
+        ctx.save_for_backward(*inputs[:6])
+        ctx.settings = inputs[6:]
+
+    def _double_backward(ctx, *cotangents: Tensor) -> tuple:
+        grads = torch.ops.inertial.pair_attention_backward_backward(*cotangents, *ctx.saved_tensors, *ctx.settings)
+        return *grads, None, None, None
+
+    def _setup_double_backward(ctx, inputs: tuple, output: tuple[Tensor, ...]) -> None:
+        ctx.save_for_backward(*inputs[:10])
+        ctx.settings = dict(zip(('scale', 'heads'), inputs[10:], strict=True))
+
+    def _triple_backward(ctx, *grads: Tensor) -> tuple:
+        *tensors, ptr = ctx.saved_tensors
+        reference = partial(pair_attention_ref, ptr=ptr, **ctx.settings)
+        return *third_grad_through_reference(reference, grads, *tensors), None, None, None
+
+    torch.library.register_autograd('inertial::pair_attention', _backward, setup_context=_setup)
+    torch.library.register_autograd('inertial::pair_attention_backward', _double_backward,
+                                    setup_context=_setup_backward)
+    torch.library.register_autograd('inertial::pair_attention_backward_backward', _triple_backward,
+                                    setup_context=_setup_double_backward)

@@ -2,7 +2,7 @@ r"""Rotation of adjacent feature pairs, the core of rotary position encodings.""
 import torch
 from torch import Tensor
 
-from torch_geometric_inertial.ops.library import COMPILED, has_kernel
+from torch_geometric_inertial.ops.library import KERNELS, has_kernel, register_fake
 
 
 def rope_rotate_ref(x: Tensor, phase: Tensor) -> Tensor:
@@ -44,12 +44,12 @@ def _quarter(x: Tensor) -> Tensor:
     return torch.stack([-x[..., 1::2], x[..., 0::2]], dim=-1).flatten(-2)
 
 
-if COMPILED:
-    @torch.library.register_fake('inertial::rope_rotate')
+if 'rope_rotate' in KERNELS['cpu']:
+    @register_fake('rope_rotate')
     def _(x: Tensor, phase: Tensor) -> Tensor:
         return x.new_empty(x.shape)
 
-    @torch.library.register_fake('inertial::rope_rotate_phase')
+    @register_fake('rope_rotate_phase')
     def _(grad: Tensor, out: Tensor) -> Tensor:
         wide = torch.float64 if grad.dtype == torch.float64 else torch.float32
         return grad.new_empty(grad.size(0), grad.size(2) // 2, dtype=wide)

@@ -2,7 +2,7 @@ r"""Sums over the rows of each segment of a packed tensor."""
 import torch
 from torch import Tensor
 
-from torch_geometric_inertial.ops.library import COMPILED, KERNELS
+from torch_geometric_inertial.ops.library import KERNELS, has_kernel, register_fake
 
 try:
     import torch_scatter
@@ -39,7 +39,7 @@ def segment_sum(src: Tensor, ptr: Tensor) -> Tensor:
         ValueError: If the shapes or the offsets are wrong (offsets on an accelerator are not read).
     """
     _check(src, ptr)
-    if COMPILED and _has_kernel(src):
+    if has_kernel('segment_sum', src):
         return torch.ops.inertial.segment_sum(src, ptr)
     if _scatter_serves(src):
         return _ScatterSum.apply(src, ptr)
@@ -50,11 +50,6 @@ def segment_mean(src: Tensor, ptr: Tensor) -> Tensor:
     r"""Like :func:`segment_sum`, but the mean of each segment; zero for an empty one."""
     count = ptr.diff().clamp(min=1).view(-1, *[1] * (src.dim() - 1))
     return segment_sum(src, ptr) / count
-
-
-def _has_kernel(src: Tensor) -> bool:
-    types = (torch.float32, torch.float64, torch.int64)
-    return 'segment_sum' in KERNELS.get(src.device.type, ()) and src.dtype in types
 
 
 def _scatter_serves(src: Tensor) -> bool:
@@ -90,8 +85,8 @@ def _check(src: Tensor, ptr: Tensor) -> None:
         raise ValueError(f"'ptr' must not decrease from 0 to {src.size(0)}, the rows of 'src' (got {ptr.tolist()})")
 
 
-if COMPILED:
-    @torch.library.register_fake('inertial::segment_sum')
+if 'segment_sum' in KERNELS['cpu']:
+    @register_fake('segment_sum')
     def _(src: Tensor, ptr: Tensor) -> Tensor:
         return src.new_empty(ptr.size(0) - 1, *src.shape[1:])
 
