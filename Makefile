@@ -1,4 +1,4 @@
-# make demo | test | lint | bench: each sets itself up on a bare machine (Python 3.10 or later, a C++ compiler).
+# make demo | test | lint | cuda-check | fuzz | bench: each sets itself up on a bare machine (Python 3.10 or later, a C++ compiler).
 # Another interpreter: make demo PYTHON=python3.12. Arguments for pytest: make test ARGS='-k metrics'.
 
 PYTHON ?= python3
@@ -7,16 +7,24 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 SOURCES := setup.py pyproject.toml $(wildcard csrc/* csrc/*/*)
 
-.PHONY: demo test lint bench
+.PHONY: demo test lint cuda-check fuzz bench
 demo: $(VENV)/.package
 	$(PY) examples/qm9_ar.py
 
 test: $(VENV)/.package $(VENV)/.scatter
-	$(PY) -m pytest -m 'not slow and not gpu' $(ARGS)
+	$(PY) -m pytest -m 'not slow and not gpu and not cuda_compile' $(ARGS)
 
 lint: $(VENV)/.package
 	$(PY) -m ruff check .
 	$(PY) -m mypy
+
+# Every CUDA source through nvcc, without a GPU: about two minutes.
+cuda-check: $(VENV)/.package
+	$(PY) -m pytest tests/test_cuda_compiles.py -m 'cuda_compile and not slow' $(ARGS)
+
+# Ten minutes for each test that draws cases for as long as INERTIAL_FUZZ_SECONDS says.
+fuzz: $(VENV)/.package
+	INERTIAL_FUZZ_SECONDS=$${INERTIAL_FUZZ_SECONDS:-600} $(PY) -m pytest tests/fuzz $(ARGS)
 
 bench: $(VENV)/.package
 	set -e; for script in benchmarks/bench_*.py; do echo "== $$script"; $(PY) $$script; done

@@ -1,4 +1,4 @@
-"""Every compiled operator, called with every argument wrong in turn: a result or a RuntimeError that names the operator.
+"""Every compiled operator with every argument wrong in turn: a result, or a RuntimeError that names the operator.
 
 The calls run in a process of their own, which says what it is about to do: a crash names its case. ``make fuzz`` sets
 INERTIAL_FUZZ_SECONDS, for as long as which further cases are drawn.

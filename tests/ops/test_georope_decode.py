@@ -302,9 +302,9 @@ def test_heads_too_large_for_a_device_take_the_definition(size, compiled, monkey
     assert torch.is_tensor(out) == compiled
 
 
-@pytest.mark.parametrize('empty', ['R', 'H', 'D'])
+@pytest.mark.parametrize('empty', ['R', 'H'])
 def test_nothing_to_attend_with(empty):
-    """Zero rows, heads or features: an empty result and untouched caches."""
+    """Zero rows or heads: an empty result and untouched caches."""
     size = dict(R=2, H=2, D=4) | {empty: 0}
     R, H, D = size.values()
     heads, cache = [torch.ones(R, H, D) for _ in range(3)], [torch.zeros(R, 5, H, D) for _ in range(2)]
@@ -312,12 +312,24 @@ def test_nothing_to_attend_with(empty):
     assert out.shape == (R, H, D) and not cache[0].any() and not cache[1].any()
 
 
-@pytest.mark.skipif(not COMPILED, reason='the extension was not built')
+@needs_compiled
 @pytest.mark.parametrize('name', ['key', 'value'])
 def test_an_expanded_cache_is_refused(name):
     heads = [torch.ones(2, 1, 4) for _ in range(3)]
     caches = {'key': torch.zeros(2, 5, 1, 4), 'value': torch.zeros(2, 5, 1, 4)}
     caches[name] = torch.zeros(1, 5, 1, 4).expand(2, 5, 1, 4)
     rest = torch.ones(2, 1, 3), torch.ones(1, 1), torch.zeros(2, dtype=torch.long)
-    with pytest.raises(RuntimeError, match=f'expected {name} with memory of its own for each row and slot'):
+    message = rf"'{name}' must have memory of its own .* \(got an expanded tensor \[2, 5, 1, 4\]\)"
+    with pytest.raises(ValueError, match=message):
         georope_decode(*heads, *rest, **caches)
+    with pytest.raises(RuntimeError, match=f'expected {name} with memory of its own for each row and slot'):
+        torch.ops.inertial.georope_decode(*heads, *rest, *caches.values())
+
+
+@needs_compiled
+def test_an_expanded_cache_of_features_is_refused():
+    cache, slot = torch.zeros(1, 5, 4).expand(2, 5, 4), torch.zeros(2, dtype=torch.long)
+    with pytest.raises(ValueError, match="'features' must have memory of its own"):
+        georope_decode_gram(torch.ones(2, 4), slot, 2, 3, cache)
+    with pytest.raises(RuntimeError, match='expected features with memory of its own'):
+        torch.ops.inertial.georope_decode_gram(torch.ones(2, 4), slot, 2, 3, cache)

@@ -1,4 +1,4 @@
-r"""GeoRoPE attention of one new token a sequence against its cache."""
+r"""GeoRoPE attention of one new token per sequence against its cache."""
 import math
 
 import torch
@@ -18,7 +18,7 @@ def georope_decode_gram_ref(phi: Tensor, slot: Tensor, num_scales: int, num_keys
 
 
 def georope_decode_gram(phi: Tensor, slot: Tensor, num_scales: int, num_keys: int, features: Tensor) -> Tensor:
-    r"""Writes the kernel features of one new token a sequence into the cache and multiplies them with those seen,
+    r"""Writes the kernel features of one new token per sequence into the cache and multiplies them with those seen,
 
     .. math:: K_{rsj} = \phi_s(p_r) \cdot \phi_s(p_{rj}), \quad j \le \mathrm{slot}_r .
 
@@ -35,7 +35,7 @@ def georope_decode_gram(phi: Tensor, slot: Tensor, num_scales: int, num_keys: in
         Tensor: Products [R, S, N]; zero behind the new token.
 
     Raises:
-        ValueError: If shapes or types are wrong, or a derivative is asked.
+        ValueError: If shapes or types are wrong, a cache is an expanded tensor, or a derivative is asked.
     """
     _needs_no_grad('georope_decode_gram', phi, features)
     if phi.dim() != 2 or phi.dtype not in (torch.float32, torch.float64):
@@ -45,6 +45,7 @@ def georope_decode_gram(phi: Tensor, slot: Tensor, num_scales: int, num_keys: in
     if features.dim() != 3 or features.shape[::2] != phi.shape or features.dtype != phi.dtype:
         raise ValueError(f"'features' must be [{phi.size(0)}, L, {phi.size(1)}] in {phi.dtype} "
                          f"(got {list(features.shape)}, {features.dtype})")
+    _check_memory('features', features)
     if not 0 <= num_keys <= features.size(1):
         raise ValueError(f"'num_keys' must be from 0 to L = {features.size(1)} (got {num_keys})")
     _check_slot(slot, phi.size(0), num_keys)
@@ -68,7 +69,7 @@ def georope_decode_ref(q: Tensor, k: Tensor, v: Tensor, gram: Tensor, gain: Tens
 
 def georope_decode(q: Tensor, k: Tensor, v: Tensor, gram: Tensor, gain: Tensor, slot: Tensor, key: Tensor,
                    value: Tensor) -> Tensor:
-    r"""Writes one new key and value a sequence into the cache and attends to those seen,
+    r"""Writes one new key and value per sequence into the cache and attends to those seen,
 
     .. math::
         \mathrm{out}_{rh} = \sum_{j \le \mathrm{slot}_r}
@@ -90,7 +91,7 @@ def georope_decode(q: Tensor, k: Tensor, v: Tensor, gram: Tensor, gain: Tensor, 
         Tensor: Outputs [R, H, D] in the type of the queries.
 
     Raises:
-        ValueError: If shapes or types are wrong, or a derivative is asked.
+        ValueError: If shapes or types are wrong, a cache is an expanded tensor, or a derivative is asked.
     """
     _needs_no_grad('georope_decode', q, k, v, gram, gain, key, value)
     if q.dim() != 3 or k.shape != q.shape or v.shape != q.shape or not q.dtype == k.dtype == v.dtype:
@@ -101,6 +102,8 @@ def georope_decode(q: Tensor, k: Tensor, v: Tensor, gram: Tensor, gain: Tensor, 
             or value.dtype != key.dtype:
         raise ValueError(f"'key' and 'value' must be caches [{rows}, L, {heads}, {size}] of one type "
                          f"(got {list(key.shape)} {key.dtype} and {list(value.shape)} {value.dtype})")
+    _check_memory('key', key)
+    _check_memory('value', value)
     wide = torch.float64 if q.dtype == torch.float64 else torch.float32
     if (key.dtype == torch.float64) != (q.dtype == torch.float64):
         raise ValueError(f"'key' must be in float64 where 'q' is, and nowhere else (got {key.dtype} and {q.dtype})")
@@ -119,6 +122,12 @@ def georope_decode(q: Tensor, k: Tensor, v: Tensor, gram: Tensor, gain: Tensor, 
 def _needs_no_grad(op: str, *inputs: Tensor) -> None:
     if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
         raise ValueError(f"'{op}' writes in place and has no derivative: call it under torch.no_grad()")
+
+
+def _check_memory(name: str, cache: Tensor) -> None:
+    if any(cache.stride(d) == 0 and cache.size(d) > 1 for d in (0, 1)) and cache.numel() > 0:
+        raise ValueError(f"'{name}' must have memory of its own for each row and slot, since it is written in place "
+                         f"(got an expanded tensor {list(cache.shape)})")
 
 
 def _check_slot(slot: Tensor, num_rows: int, num_keys: int) -> None:
