@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch_geometric.data import Data
 
-from torch_geometric_inertial.chem.sdf import sdf_block
+from torch_geometric_inertial.chem.sdf_block import sdf_block
 from torch_geometric_inertial.datasets import QM9Sample
 from torch_geometric_inertial.datasets.molecule3d import SDF
 

@@ -41,3 +41,16 @@ COVALENT_RADII = torch.tensor([
 ], dtype=torch.float64)
 
 ATOMIC_NUMBERS: dict[str, int] = {symbol: z for z, symbol in enumerate(SYMBOLS) if z > 0}
+
+#: Valences (sums of bond orders) of neutral atoms with closed shells; elements that are not here have no fixed ones.
+VALENCES: dict[int, tuple[int, ...]] = {
+    0: (0, ), 1: (1, ), 2: (0, ), 3: (1, ), 4: (2, ), 5: (3, ), 6: (4, ), 7: (3, ), 8: (2, ), 9: (1, ), 10: (0, ),
+    11: (1, ), 12: (2, ), 13: (3, ), 14: (4, ), 15: (3, 5), 16: (2, 4, 6), 17: (1, ), 18: (0, ), 32: (4, ), 33: (3, 5),
+    34: (2, 4, 6), 35: (1, ), 36: (0, ), 50: (4, ), 51: (3, 5), 52: (2, 4, 6), 53: (1, 3, 5), 54: (0, 2, 4, 6),
+}
+
+
+def closed_valences(z: int, charge: int) -> tuple[int, ...]:
+    r"""Valences with which an atom has a closed shell, those of the element with as many electrons; empty where they
+    are not fixed."""
+    return VALENCES.get(z - charge, ())

@@ -18,7 +18,7 @@ V2000 = """hydroxide and proton
     0.9600    0.0000    0.0000 H   0  0  0
     5.0000    0.0000    0.0000 H   0  3  0
   1  2  1  0
-  1  3  4  0
+  1  3  2  0
 M  END
 $$$$
 """
@@ -29,7 +29,7 @@ V3000 = """ion
 M  V30 BEGIN CTAB
 M  V30 COUNTS 2 1 0 0 0
 M  V30 BEGIN ATOM
-M  V30 7 n 0.5 0 -
+M  V30 7 N 0.5 0 -
 M  V30 0 0 CHG=1
 M  V30 9 H 1.5 0 0 0
 M  V30 END ATOM
@@ -50,9 +50,10 @@ def test_there_and_back(write, read, sizes, seed, scale, tmp_path_factory):
                       pos=torch.randn(n, 3, generator=generator) * scale) for n in sizes]
     path = tmp_path_factory.mktemp('io') / 'file'
     assert write(molecules, path) == len(sizes)
+    step = 5.1e-5 if write is write_sdf else 1e-6
     for a, b in zip(molecules, read(path), strict=True):
         assert a.z.tolist() == b.z.tolist()
-        torch.testing.assert_close(a.pos, b.pos, atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(a.pos, b.pos, atol=step, rtol=1e-6)
 
 
 def test_sdf_keeps_bonds_charges_and_names(tmp_path):
@@ -102,7 +103,7 @@ def test_v2000_and_v3000_by_hand(tmp_path):
     old, new = read_sdf(tmp_path / 'a.sdf')
     assert old.z.tolist() == [8, 1, 1] and old.formal_charge.tolist() == [-1, 0, 1]
     assert old.title == 'hydroxide and proton'
-    assert old.edge_attr.tolist() == [1, 4, 1, 4]
+    assert old.edge_attr.tolist() == [1, 2, 1, 2]
     assert new.z.tolist() == [7, 1] and new.formal_charge.tolist() == [1, 0]
     assert new.pos.tolist() == [[0.5, 0, 0], [1.5, 0, 0]] and new.edge_index.tolist() == [[0, 1], [1, 0]]
     (tmp_path / 'b.sdf').write_text(V2000.replace('M  END', 'M  CHG  1   2  -2\nM  END').replace('\n', '\r\n'))
@@ -145,17 +146,18 @@ def bad_sdf(text, old, new):
 @pytest.mark.parametrize('text, message', [
     ('', 'the file is empty'),
     ('\n\n\n', 'the file is empty'),
-    ('name\n', 'record 0, line 1: the record ends before its counts line'),
-    ('a\nb\nc\nnope\n', "record 0, line 4: expected a counts line of V2000 or V3000 \\(got 'nope'\\)"),
-    (bad_sdf(V2000, '  3  2', '  9  2'), 'record 0, line 10: the record ends before its 9 atoms and 2 bonds'),
+    ('name\n', "record 0 \\('name'\\), line 1: the record ends before its counts line"),
+    ('a\nb\nc\nnope\n', "record 0 .'a'., line 4: expected a counts line of V2000 or V3000 \\(got 'nope'\\)"),
+    (bad_sdf(V2000, '  3  2', '  9  2'), 'line 10: the record ends before its 9 atoms and 2 bonds'),
     (bad_sdf(V2000, '  3  2', '  x  2'), "line 4: expected a whole number \\(got '  x'\\)"),
     (bad_sdf(V2000, '0.9600', '   nan'), "line 6: a coordinate must be finite \\(got 'nan'\\)"),
     (bad_sdf(V2000, '0.9600', 'zero..'), 'line 6: expected a coordinate'),
-    (bad_sdf(V2000, ' O ', ' Xx'), "line 5: no such element, 'Xx'"),
+    (bad_sdf(V2000, ' O  ', ' Xx '), "line 5: no such element, 'Xx'"),
     (bad_sdf(V2000, ' O   0  5  0', ''), 'line 5: expected an atom'),
     (bad_sdf(V2000, '  1  2  1', '  1  7  1'), 'line 8: a bond between atoms 1 and 7 of 3'),
-    (bad_sdf(V2000, '  1  2  1', '  1  2  8'), 'line 8: the bond type must be 1, 2, 3 or 4 \\(got 8\\)'),
-    (V2000 + bad_sdf(V3000, 'M  V30 END CTAB\n', ''), "record 1, line 26: the record ends before 'M  V30 END CTAB'"),
+    (bad_sdf(V2000, '  1  2  1', '  1  2  8'), 'line 4: the molecule has a bond of type'),
+    (V2000 + bad_sdf(V3000, 'M  V30 END CTAB\n', ''),
+     "record 1 .'ion'., line 26: the record ends before 'M  V30 END CTAB'"),
     (bad_sdf(V3000, 'COUNTS 2', 'COUNTS 3'), r'expected the declared \[3, 1\] atoms and bonds \(got \[2, 1\]\)'),
     (bad_sdf(V3000, '1 1 7 9', '1 1 7 1'), "line 13: a bond of an atom that is not there, '1'"),
     (bad_sdf(V3000, '1 1 7 9', '1 1 7'), 'line 13: expected a bond'),
@@ -172,11 +174,11 @@ def test_bad_sdf(text, message, tmp_path):
     ('', 'the file is empty'),
     ('two\n\nH 0 0 0\n', "record 0, line 1: expected a whole number \\(got 'two'\\)"),
     ('0\n\n', 'record 0, line 1: the molecule has no atoms'),
-    ('3\n\nH 0 0 0\n', 'record 0, line 3: the file ends before the 3 atoms of line 1'),
+    ('3\n\nH 0 0 0\n', 'record 0, line 1: the file ends before the 3 atoms of line 1'),
     ('1\n\nH 0 0\n', 'line 3: expected an element and three coordinates'),
     ('1\n\nQ 0 0 0\n', "line 3: no such element, 'Q'"),
     ('1\n\n119 0 0 0\n', "line 3: no such element, '119'"),
-    ('1\n\nH 0 inf 0\n', "line 3: a coordinate must be finite \\(got 'inf'\\)"),
+    ('1\n\nH 0 inf 0\n', "line 3: a coordinate must be finite in single precision"),
     ('1\n\nH 0 0 0\n1\n\nH 0 0 x\n', "record 1, line 6: expected a coordinate \\(got 'x'\\)"),
 ])
 def test_bad_xyz(text, message, tmp_path):
@@ -186,8 +188,8 @@ def test_bad_xyz(text, message, tmp_path):
 
 
 def test_bad_records_can_be_left_out(tmp_path):
-    (tmp_path / 'a.sdf').write_text(V2000 + bad_sdf(V2000, ' O ', ' Xx') + V3000)
-    with pytest.warns(UserWarning, match="left out 1 molecule.*record 1, line 16: no such element, 'Xx'"):
+    (tmp_path / 'a.sdf').write_text(V2000 + bad_sdf(V2000, ' O ', ' Xx ') + V3000)
+    with pytest.warns(UserWarning, match="left out 1 molecule.*record 1 .'hydroxide.*line 16: no such element, 'Xx'"):
         assert [data.num_nodes for data in read_sdf(tmp_path / 'a.sdf', on_error='skip')] == [3, 2]
 
 
@@ -207,7 +209,7 @@ def test_data_items_are_read_as_numbers(tmp_path):
     values = torch.cat([data.gap for data in read_sdf(path, fields=['gap'])])
     assert values[0] == 6.5 and values[1:].isnan().all()
     assert 'gap' not in read_sdf(path)[0]
-    with pytest.raises(ValueError, match=r"record 0, line 16: <smell> must be a finite number \(got 'none'\)"):
+    with pytest.raises(ValueError, match=r"record 0 \('molecule 0'\), line 1: <smell> must be a .* \(got 'none'\)"):
         read_sdf(path, fields=['smell'])
     with pytest.raises(ValueError, match=r"'fields' must not be one of z, pos, .* \(got 'pos'\)"):
         read_sdf(path, fields=['pos'])

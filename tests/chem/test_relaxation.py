@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from torch_geometric_inertial.chem.conformers import METHODS, embed_conformers
 from torch_geometric_inertial.chem.equivalent import MAX_ORDERS, atom_graph, best_order, leaf_groups, match_orders
 from torch_geometric_inertial.chem.relaxation import read_relaxation
-from torch_geometric_inertial.chem.sdf import count_sdf, sdf_block, sdf_blocks
+from torch_geometric_inertial.chem.sdf import count_sdf, sdf_blocks
+from torch_geometric_inertial.chem.sdf_block import sdf_block
 from torch_geometric_inertial.datasets import QM9Sample
 from torch_geometric_inertial.frames import random_rotations
 from torch_geometric_inertial.superpose import superposed_rmsd

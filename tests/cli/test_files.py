@@ -45,3 +45,14 @@ def test_evaluate_refuses_fewer_than_it_reads(file, capsys):
 def test_view_writes_a_picture(file, tmp_path):
     assert main(['view', str(file), '--out', str(tmp_path / 'six.png'), '--num=2', '--columns=2']) == 0
     assert (tmp_path / 'six.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_view_draws_what_the_ending_says(file, tmp_path, capsys):
+    from xml.etree import ElementTree
+
+    assert main(['view', str(file), '--out', str(tmp_path / 'six.svg'), '--num=2']) == 0
+    assert ElementTree.parse(tmp_path / 'six.svg').getroot().tag.endswith('svg')
+    for arguments, message in ((['--out', str(tmp_path / 'six.gif')], "'out' must end in .png or .svg"),
+                               (['--num=-1'], r"'num' must be at least 1 (got -1)")):
+        assert main(['view', str(file), *arguments]) != 0
+        assert message in capsys.readouterr().err

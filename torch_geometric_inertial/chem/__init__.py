@@ -7,11 +7,12 @@ from torch_geometric_inertial.chem.bond_tables import Bonds, table_bonds
 from torch_geometric_inertial.chem.convert import as_data, as_molecules
 from torch_geometric_inertial.chem.cut import cut_bond
 from torch_geometric_inertial.chem.draw import draw_grid
-from torch_geometric_inertial.chem.formats import read_molecules, write_molecules
+from torch_geometric_inertial.chem.formats import read_molecules, read_records, write_molecules
 from torch_geometric_inertial.chem.jsonl import read_jsonl, write_jsonl
 from torch_geometric_inertial.chem.mol import from_mol, to_mol
 from torch_geometric_inertial.chem.pdb import read_pdb
 from torch_geometric_inertial.chem.properties import Properties
+from torch_geometric_inertial.chem.records import Record
 from torch_geometric_inertial.chem.sdf import read_sdf, write_sdf
 from torch_geometric_inertial.chem.smiles import from_smiles
 from torch_geometric_inertial.chem.xyz import read_xyz, write_xyz
@@ -19,6 +20,7 @@ from torch_geometric_inertial.chem.xyz import read_xyz, write_xyz
 __all__ = [
     'Bonds',
     'Properties',
+    'Record',
     'as_data',
     'as_molecules',
     'cut_bond',
@@ -29,6 +31,7 @@ __all__ = [
     'read_jsonl',
     'read_molecules',
     'read_pdb',
+    'read_records',
     'read_sdf',
     'read_xyz',
     'table_bonds',

@@ -45,10 +45,10 @@ def to_ase(data: Data) -> Atoms:
         if values is not None and any(values):
             atoms.new_array(name, torch.tensor(values).numpy())
     charges, radicals = atom_field(data, 'formal_charge'), atom_field(data, 'num_radical_electrons')
-    if charges is not None:
-        atoms.info['charge'] = sum(charges)
-        if any(charges):
-            atoms.set_initial_charges(charges)
+    if charges is not None and any(charges):
+        atoms.set_initial_charges(charges)
+    if charges is not None or data.get('charge') is not None:
+        atoms.info['charge'] = int(data.charge) if charges is None else sum(charges)
     if radicals is not None:
         atoms.info['spin'] = 1 + sum(radicals)
     if title_of(data):
@@ -81,6 +81,10 @@ def from_ase(atoms: Atoms) -> Data:
     charges = torch.from_numpy(atoms.get_initial_charges())
     if 'formal_charge' not in data and bool(charges.any()) and bool((charges == charges.round()).all()):
         data.formal_charge = charges.long()
+    if 'formal_charge' in data:
+        data.charge = data.formal_charge.sum(0, keepdim=True)
+    elif 'charge' in atoms.info:
+        data.charge = torch.tensor([int(atoms.info['charge'])])
     if 'isotope' not in data and atoms.has('masses'):
         data.isotope = _isotopes(atoms)
     if atoms.cell.rank > 0 or atoms.pbc.any():

@@ -1,4 +1,6 @@
 r"""Pictures of molecules: shaded balls and sticks, ray-cast with NumPy, saved with Pillow."""
+import base64
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,9 +10,9 @@ import numpy as np
 import torch
 from torch_geometric.data import Data
 
-from torch_geometric_inertial.chem.bond_tables import allowed_valences, table_bonds, valences
-from torch_geometric_inertial.chem.fields import check_molecule
-from torch_geometric_inertial.elements import COVALENT_RADII, SYMBOLS
+from torch_geometric_inertial.chem.bond_tables import Bonds, allowed_valences, valences
+from torch_geometric_inertial.chem.fields import charges_of, check_molecule, find_bonds, has_orders
+from torch_geometric_inertial.elements import COVALENT_RADII, SYMBOLS, closed_valences
 from torch_geometric_inertial.files import write_atomically
 
 if TYPE_CHECKING:
@@ -34,12 +36,12 @@ def draw_grid(
     size: int = 260,
     captions: Sequence[str] | None = None,
 ) -> None:
-    r"""Saves a PNG with a picture of each molecule: balls and sticks with bonds from the EDM distance tables, all to
-    one scale, laid flat along their principal axes.
+    r"""Saves a picture of each molecule on one sheet: balls and sticks, with its own bonds where it has them and their
+    orders, else those of the EDM distance tables; all to one scale, laid flat along their principal axes.
 
     Args:
         molecules: Molecules with ``z`` [N] and ``pos`` [N, 3] (Å). One that cannot be drawn leaves an empty cell.
-        path: The PNG file.
+        path: The file, a PNG picture or, where its name ends in .svg, an SVG drawing that holds it.
         columns: Pictures in a row.
         size: Width of a picture in pixels.
         captions: A line under each picture; by default its formula, with a green dot where all its valences are right
@@ -73,19 +75,39 @@ def draw_grid(
             sheet.paste(Image.fromarray(scene.render(size, reach)), corner)
         caption = None if captions is None else captions[i]
         _write_caption(sheet, scene, caption, (corner[0] + size / 2, corner[1] + size + strip * 0.36), strip * 0.62)
-    write_atomically(path, lambda temporary: sheet.save(temporary, format='PNG', optimize=True))
+    picture = io.BytesIO()
+    sheet.save(picture, format='PNG', optimize=True)
+    content = picture.getvalue()
+    if str(path).lower().endswith('.svg'):
+        content = _svg(content, *sheet.size)
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+
+
+def _svg(png: bytes, width: int, height: int) -> bytes:
+    """An SVG file whose content is the picture: the shading is computed, and has no vectors."""
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+            f'viewBox="0 0 {width} {height}"><image width="{width}" height="{height}" '
+            f'href="data:image/png;base64,{base64.b64encode(png).decode()}"/></svg>\n').encode()
 
 
 class _Scene:
     """A molecule turned to its best side, and what must be drawn of it."""
-    def __init__(self, z: torch.Tensor, pos: torch.Tensor):
-        bonds = table_bonds(z, pos, torch.tensor([0, z.numel()]))
+    def __init__(self, data: Data):
+        z, pos = check_molecule(data)
+        pairs, orders = find_bonds(data)
+        bonds = Bonds(torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).t(), torch.tensor(orders, dtype=torch.long))
         self.numbers = z.tolist()
         self.pos = _turned(pos.numpy())
-        self.bonds = list(zip(*bonds.ends.tolist(), bonds.order.tolist(), strict=True))
+        self.bonds = [(u, v, order) for (u, v), order in zip(pairs, orders, strict=True)]
         self.radius = 0.15 + 0.33 * COVALENT_RADII[z].numpy()
-        valence = valences(bonds, z.numel()).clamp(max=allowed_valences().size(1) - 1)
-        self.stable = bool(allowed_valences()[z, valence].all())
+        valence = valences(bonds, z.numel())
+        if has_orders(data):
+            charges = charges_of(data) or [0] * z.numel()
+            self.stable = all(v in closed_valences(*atom) for v, *atom in zip(
+                valence.tolist(), self.numbers, charges, strict=True))
+        else:
+            allowed = allowed_valences()
+            self.stable = bool(allowed[z, valence.clamp(max=allowed.size(1) - 1)].all())
         self.reach = float((np.abs(self.pos[:, :2]).max(1) + self.radius).max())
 
     def formula(self) -> list[tuple[str, str]]:
@@ -225,7 +247,7 @@ def _turned(pos: np.ndarray) -> np.ndarray:
 
 def _scene(data: Data | None) -> _Scene | None:
     try:
-        return None if data is None else _Scene(*check_molecule(data))
+        return None if data is None else _Scene(data)
     except ValueError:
         return None
 

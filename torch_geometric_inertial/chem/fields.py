@@ -1,4 +1,8 @@
 r"""The fields of a molecule, checked: atoms and places, bonds and their orders, charges."""
+from collections.abc import Sequence
+from itertools import chain
+
+import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
@@ -7,6 +11,7 @@ from torch_geometric_inertial.chem.bond_tables import table_bonds
 from torch_geometric_inertial.chem.graph import AROMATIC, build_mol, kekule_bonds
 from torch_geometric_inertial.elements import COVALENT_RADII, SYMBOLS
 
+FLOAT_MAX = float(torch.finfo(torch.float32).max)
 MAX_NEIGHBORS = 16  #: No atom has as many bonds; edges that reach it are something else.
 
 
@@ -36,14 +41,19 @@ def check_molecule(data: Data, what: str = 'data') -> tuple[Tensor, Tensor]:
     return z, pos
 
 
-def graph_data(columns: Tensor, pos: Tensor, bonds: list) -> Data:
-    r"""A molecule from its atoms (z, formal charge, radical electrons, isotope) [N, 4], positions [N, 3] and bonds
-    (u, v, order), one direction each."""
+def both_directions(bonds: Sequence[tuple[int, int, int]]) -> Tensor:
+    r"""Edges [3, 2E] (u, v, order), sorted, of bonds one direction each."""
     directed = sorted([(u, v, k) for u, v, k in bonds] + [(v, u, k) for u, v, k in bonds])
-    edges = torch.tensor(directed, dtype=torch.long).reshape(-1, 3).t().contiguous()
-    z, charge, radicals, isotope = columns.t().contiguous().unbind(0)
+    return torch.from_numpy(np.fromiter(chain.from_iterable(zip(*directed, strict=True)), np.int64).reshape(3, -1))
+
+
+def graph_data(atoms: Sequence[tuple[int, ...]], pos: Tensor, edges: Tensor) -> Data:
+    r"""A molecule from its atoms (z, formal charge, radical electrons, isotope), positions [N, 3] and edges
+    [3, 2E]."""
+    z, charge, radicals, isotope = torch.from_numpy(
+        np.fromiter(chain.from_iterable(zip(*atoms, strict=True)), np.int64).reshape(4, -1))
     return Data(z=z, pos=pos, edge_index=edges[:2], edge_attr=edges[2], formal_charge=charge,
-                num_radical_electrons=radicals, isotope=isotope)
+                num_radical_electrons=radicals, isotope=isotope, charge=charge.sum(0, keepdim=True))
 
 
 def has_orders(data: Data) -> bool:

@@ -54,13 +54,15 @@ def build_mol(
 
 
 def kekule_bonds(mol: 'Mol') -> list[tuple[int, int, float]]:
-    r"""The bonds of a molecule and their orders in one of its Kekulé forms; it stays as it is.
+    r"""The bonds of a molecule (u, v, order) in one of its Kekulé forms; it stays as it is.
 
     Raises:
         ValueError: If it has none.
     """
     from rdkit import Chem, rdBase
 
+    if not any(bond.GetIsAromatic() for bond in mol.GetBonds()):
+        return [(b.GetBeginAtomIdx(), b.GetEndAtomIdx(), b.GetBondTypeAsDouble()) for b in mol.GetBonds()]
     mol = Chem.Mol(mol)
     with rdBase.BlockLogs():
         mol.UpdatePropertyCache(strict=False)

@@ -1,12 +1,14 @@
 r"""Molecules to and from RDKit."""
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
-from torch import Tensor
 from torch_geometric.data import Data
 
 from torch_geometric_inertial.chem.fields import (
+    FLOAT_MAX,
     atom_field,
+    both_directions,
     charges_of,
     check_molecule,
     find_bonds,
@@ -120,8 +122,8 @@ def from_mol(mol: 'Mol', conf_id: int = -1) -> Data:
 
     It has ``z`` [N], ``pos`` [N, 3] (float32, Å), ``edge_index`` [2, 2E] (both directions), ``edge_attr`` [2E] (Kekulé
     orders 1, 2, 3), ``formal_charge``, ``num_radical_electrons`` and ``isotope`` (mass numbers, 0: natural), [N] each,
-    ``title``, ``properties``, and ``finished`` where RDKit's molecule has it. A dative bond becomes a single one
-    between charges. Hydrogens that are not atoms of the molecule are not atoms here.
+    ``charge`` [1], the total, ``title``, ``properties``, and ``finished`` where RDKit's molecule has it. A dative bond
+    becomes a single one between charges. Hydrogens that are not atoms of the molecule are not atoms here.
 
     Args:
         mol: The molecule; it stays as it is.
@@ -152,36 +154,36 @@ def from_mol(mol: 'Mol', conf_id: int = -1) -> Data:
 
 def data_of_mol(mol: 'Mol', positions) -> Data:
     r"""Atoms and bonds of :func:`from_mol`, with positions [N, 3] (NumPy)."""
+    from rdkit import Chem
+
     atoms = [(a.GetAtomicNum(), a.GetFormalCharge(), a.GetNumRadicalElectrons(), a.GetIsotope())
-             for a in mol.GetAtoms()]
-    bonds: list[Any] = [(b.GetBeginAtomIdx(), b.GetEndAtomIdx(), b.GetBondTypeAsDouble()) for b in mol.GetBonds()]
-    kinds = {kind for _, _, kind in bonds}
-    if 1.5 in kinds:
-        bonds = kekule_bonds(mol)
-    columns = torch.tensor(atoms, dtype=torch.long).reshape(-1, 4)
-    if not kinds <= {1.0, 1.5, 2.0, 3.0} or _has_dative(mol, len(bonds)):
-        bonds, shift = _plain_bonds(mol, bonds)
-        columns[:, 1] += shift
-    data = graph_data(columns, torch.from_numpy(positions).float().reshape(-1, 3), bonds)
-    check_molecule(data, "'mol'")
+             for a in map(mol.GetAtomWithIdx, range(mol.GetNumAtoms()))]
+    adjacency = Chem.GetAdjacencyMatrix(mol, useBO=True) if len(atoms) < 256 else np.zeros((0, 0))
+    ends = adjacency.nonzero()
+    orders = adjacency[ends]
+    kinds = {mol.GetBondWithIdx(i).GetBondType() for i in range(mol.GetNumBonds())}
+    if len(orders) != 2 * mol.GetNumBonds() or not {int(kind) for kind in kinds} <= {1, 2, 3}:
+        bonds, shift = _plain_bonds(mol)
+        atoms = [(z, charge + q, radicals, mass) for (z, charge, radicals, mass), q in zip(atoms, shift, strict=True)]
+        edges = both_directions(bonds)
+    else:
+        edges = torch.from_numpy(np.stack([*ends, orders.astype(np.int64)]))
+    data = graph_data(atoms, torch.from_numpy(positions).float().reshape(-1, 3), edges)
+    if not atoms or not np.abs(positions).max() <= FLOAT_MAX or min(atoms)[0] < 1:
+        check_molecule(data, "'mol'")  # says what is wrong
     return data
 
 
-def _has_dative(mol: 'Mol', num_bonds: int) -> bool:
+def _plain_bonds(mol: 'Mol') -> tuple[list[tuple[int, int, int]], list[int]]:
+    r"""Kekulé bonds, a dative one as a single one between charges, which are returned; what has no order is refused."""
     from rdkit import Chem
 
-    return num_bonds > 0 and any(bond.GetBondType() == Chem.BondType.DATIVE for bond in mol.GetBonds())
-
-
-def _plain_bonds(mol: 'Mol', bonds: list) -> tuple[list[tuple[int, int, int]], Tensor]:
-    r"""A dative bond as a single one between charges; what else has no order 1, 2, 3 is refused."""
-    from rdkit import Chem
-
-    shift, plain = torch.zeros(mol.GetNumAtoms(), dtype=torch.long), []
-    for bond, (u, v, order) in zip(mol.GetBonds(), bonds, strict=True):
+    shift, plain = [0] * mol.GetNumAtoms(), []
+    for bond, (u, v, order) in zip(mol.GetBonds(), kekule_bonds(mol), strict=True):
         if bond.GetBondType() == Chem.BondType.DATIVE:
             shift[u] += 1
             shift[v] -= 1
+            order = 1
         elif order not in (1, 2, 3):
             raise ValueError(f"'mol' has a bond of type {bond.GetBondType()} between atoms {u} and {v}, "
                              'which has no order 1, 2, 3')

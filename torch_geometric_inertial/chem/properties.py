@@ -10,7 +10,7 @@ from torch_geometric.data import Data
 Value = bool | int | float | str
 #: Fields of a molecule that have a place of their own in a file.
 OWN = ('z', 'pos', 'edge_index', 'edge_attr', 'formal_charge', 'num_radical_electrons', 'isotope', 'cell', 'pbc',
-       'energy', 'force', 'title', 'finished', 'properties')
+       'energy', 'force', 'charge', 'title', 'finished', 'properties')
 
 
 class Properties:

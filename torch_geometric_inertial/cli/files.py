@@ -1,16 +1,26 @@
-r"""Molecules from and to files, by the ending of the name."""
+r"""Molecules from and to files, as the commands take them."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from torch_geometric.data import Data
 
-from torch_geometric_inertial.chem import read_jsonl, read_pdb, read_sdf, read_xyz, write_jsonl, write_sdf, write_xyz
+from torch_geometric_inertial import chem
+from torch_geometric_inertial.chem.records import Record, warn_left_out
 
-READERS: dict[str, Callable[..., list[Data]]] = {
-    '.sdf': read_sdf, '.mol': read_sdf, '.xyz': read_xyz, '.jsonl': read_jsonl, '.pdb': read_pdb}
-WRITERS: dict[str, Callable[..., int]] = {'.sdf': write_sdf, '.xyz': write_xyz, '.jsonl': write_jsonl}
+
+def read_records(path: Path, fields: Sequence[str] = ()) -> list[Record]:
+    r"""All records of a file, so that none leaves the count; bad ones are named in a warning.
+
+    Raises:
+        ValueError: If the ending is unknown, or no record has a molecule.
+    """
+    records = list(chem.read_records(path, fields))
+    warn_left_out([str(record.error) for record in records if record.molecule is None], path)
+    if all(record.molecule is None for record in records):
+        raise ValueError(f"'{path}' holds no molecule that can be read; {records[0].error}")
+    return records
 
 
 def read_molecules(path: Path, on_error: str = 'skip', fields: Sequence[str] = ()) -> list[Data]:
@@ -19,18 +29,14 @@ def read_molecules(path: Path, on_error: str = 'skip', fields: Sequence[str] = (
     Args:
         path: The file.
         on_error: :obj:`'skip'` or :obj:`'raise'`.
-        fields: Names of the numbers that an SDF file has about its molecules (JSON lines come with all of theirs).
+        fields: Names of the numbers that the file has about its molecules, to have as tensors [1].
 
     Raises:
         ValueError: If the ending is unknown or no molecule is left.
     """
-    if path.suffix.lower() not in READERS:
-        raise ValueError(f"'{path}' must end in one of {', '.join(READERS)}")
-    more = dict(fields=fields) if fields and path.suffix.lower() in ('.sdf', '.mol') else {}
-    molecules = READERS[path.suffix.lower()](path, on_error=on_error, **more)
-    if not molecules:
-        raise ValueError(f"'{path}' holds no molecule")
-    return molecules
+    if on_error == 'raise':
+        return chem.read_molecules(path, 'raise', fields)
+    return [record.molecule for record in read_records(path, fields) if record.molecule is not None]
 
 
 def write_molecules(molecules: Iterable[Data], path: Path) -> int:
@@ -39,7 +45,4 @@ def write_molecules(molecules: Iterable[Data], path: Path) -> int:
     Raises:
         ValueError: If the ending is unknown (before anything is computed).
     """
-    if path.suffix.lower() not in WRITERS:
-        raise ValueError(f"'{path}' must end in one of {', '.join(WRITERS)}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return WRITERS[path.suffix.lower()](molecules, path, on_error='skip')
+    return chem.write_molecules(molecules, path, on_error='skip')

@@ -3,17 +3,22 @@ from __future__ import annotations
 from pathlib import Path
 
 from torch_geometric_inertial.chem import draw_grid
-from torch_geometric_inertial.cli.files import read_molecules
+from torch_geometric_inertial.cli.files import read_records
 
 
 def view(file: Path, out: Path = Path('molecules.png'), num: int = 16, columns: int = 4) -> None:
-    r"""Draws the molecules of a file as one PNG.
+    r"""Draws the molecules of a file, with its bonds where it has them. A record that cannot be read leaves its place
+    empty.
 
     Args:
-        file: SDF or XYZ.
-        out: The picture.
+        file: SDF, XYZ, JSONL or PDB.
+        out: The picture: .png, or .svg.
         num: How many to draw, from the first.
         columns: Pictures in a row.
     """
-    draw_grid(read_molecules(file)[:num], out, columns=columns)
+    if num < 1:
+        raise ValueError(f"'num' must be at least 1 (got {num})")
+    if out.suffix.lower() not in ('.png', '.svg'):
+        raise ValueError(f"'out' must end in .png or .svg (got '{out}')")
+    draw_grid([record.molecule for record in read_records(file)[:num]], out, columns=columns)
     print(f'wrote {out}')

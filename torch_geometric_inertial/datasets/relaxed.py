@@ -146,10 +146,10 @@ class RelaxedMolecules(RelaxedDataset):
         super().__init__(root, key, num_conformers, hydrogens, seed, num_workers, None, transform)
 
     def records(self) -> Iterator[Record]:
-        from torch_geometric_inertial.chem.sdf import sdf_block
+        from torch_geometric_inertial.chem.sdf_block import sdf_block
 
         for i, (data, gap) in enumerate(zip(self._molecules, self._gap.tolist(), strict=True)):
-            yield Record(i, None, sdf_block(data, i), gap)
+            yield Record(i, None, sdf_block(data, i, v3000=True), gap)
 
 
 def check_gaps(idx: Iterable[int], gap: Iterable[float], path: str | Path) -> None:
