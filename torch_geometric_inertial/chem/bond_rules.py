@@ -25,7 +25,7 @@ BOND_RULES: tuple[BondRule, ...] = (
     BondRule('covalent', 'the graph of CanonicalOrder where a molecule has no edges: bonds without orders, from '
              'covalent radii + 0.25 Å', 'radii of Cordero et al. 2008, doi:10.1039/b801115j; the slack fitted to QM9',
              'torch_geometric_inertial.chem.bonds.distance_bonds'),
-    BondRule('rdkit-vdw', 'functional groups, and metrics that compare with xyz2mol of before 2023: a neutral molecule, '
+    BondRule('rdkit-vdw', 'functional groups, and metrics as xyz2mol of before 2023: a neutral molecule, '
              'bonds from van der Waals radii', 'RDKit, rdDetermineBonds(useVdw=True); Kim and Kim 2015, '
              'doi:10.1002/bkcs.10334', 'torch_geometric_inertial.chem.mol.to_mol'),
     BondRule('rdkit-ctd', "by choice, and RDKit's default: a neutral molecule, bonds by connect-the-dots",
