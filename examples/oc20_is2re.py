@@ -25,12 +25,12 @@ from torch_geometric_inertial.datasets import OC20, guess_tags, read_relaxations
 from torch_geometric_inertial.metrics import average_distance_within_threshold, energy_within_threshold
 from torch_geometric_inertial.training import (
     FitConfig,
+    IS2RELoss,
+    IS2RSLoss,
     NoisyNodes,
     PackedTargets,
-    RelaxedEnergyLoss,
-    RelaxedStructureLoss,
     fit,
-    predict_relaxation,
+    predict_is2re,
 )
 
 VALIDATION = ('val_id', 'val_ood_ads', 'val_ood_cat', 'val_ood_both')
@@ -98,10 +98,10 @@ def new_model(size: str, args: argparse.Namespace) -> GeoMFormer:
 
 def new_loss(model: GeoMFormer, sample: Data, args: argparse.Namespace) -> nn.Module:
     if args.task == 'is2rs':
-        return RelaxedStructureLoss(model, sample)
+        return IS2RSLoss(model, sample)
     if args.root is not None:
-        return RelaxedEnergyLoss(model, sample)  # mean and deviation are published
-    return RelaxedEnergyLoss(model, sample, float(sample.energy.mean()), float(sample.energy.std()))
+        return IS2RELoss(model, sample)  # mean and deviation are published
+    return IS2RELoss(model, sample, float(sample.energy.mean()), float(sample.energy.std()))
 
 
 def reports(energy: torch.Tensor | None, pos: torch.Tensor, data: PackedTargets) -> list:
@@ -113,7 +113,7 @@ def reports(energy: torch.Tensor | None, pos: torch.Tensor, data: PackedTargets)
 
 
 def figures(loss: nn.Module, data: PackedTargets) -> dict[str, float]:
-    *energy, distance = reports(*predict_relaxation(loss.model, data), data)
+    *energy, distance = reports(*predict_is2re(loss.model, data), data)
     found = dict(val_distance=distance.mean, val_adwt=distance.within)
     return found | (dict(val_energy_mae=energy[0].mae, val_ewt=energy[0].within) if energy else {})
 
@@ -192,7 +192,7 @@ def main() -> None:
         mean = sample.energy.mean().expand(len(data)) if args.task == 'is2re' else None
         print(f'{name}, {len(data):,} systems')
         for who, (energy, pos) in {'mean, atoms stay': (mean, batch.pos),
-                                   'GeoMFormer': predict_relaxation(model, data)}.items():
+                                   'GeoMFormer': predict_is2re(model, data)}.items():
             print(f'  {who:18}', '; '.join(map(str, reports(energy, pos, data))))
     print_times(next(iter(splits.values())), sample, args)
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from torch_geometric.data import Data
 
 from torch_geometric_inertial.chem.sdf import count_sdf, sdf_blocks
-from torch_geometric_inertial.datasets.relaxed import Record, RelaxedDataset, check_gaps
+from torch_geometric_inertial.datasets.conformers import Record, StoredConformers, check_gaps
+from torch_geometric_inertial.datasets.raw_files import reading
 
 SOURCE = 'https://drive.google.com/drive/folders/1y-EyoDYMvWZwClc2uvXrM4_hQBtM85BI'
 SDF = ('combined_mols_0_to_1000000.sdf', 'combined_mols_1000000_to_2000000.sdf',
@@ -17,8 +18,8 @@ SDF = ('combined_mols_0_to_1000000.sdf', 'combined_mols_1000000_to_2000000.sdf',
 SPLITS = dict(train='train', val='valid', test='test')
 
 
-class Molecule3D(RelaxedDataset):
-    r"""Molecule3D (Xu et al. 2021, arXiv:2110.01717) as a :class:`RelaxedDataset`: 3,899,647 molecules of PubChemQC
+class Molecule3D(StoredConformers):
+    r"""Molecule3D (Xu et al. 2021, arXiv:2110.01717) as a :class:`StoredConformers`: 3,899,647 molecules of PubChemQC
     with DFT geometries (B3LYP/6-31G*) and HOMO-LUMO gap (eV), split 6 : 2 : 2.
 
     The official files go to :obj:`root/raw`: four :obj:`combined_mols_*.sdf`, :obj:`properties.csv` and
@@ -34,7 +35,7 @@ class Molecule3D(RelaxedDataset):
         split_mode: :obj:`'random'` or :obj:`'scaffold'`. (default: :obj:`'random'`)
         num_conformers: K, at most so many of a molecule. (default: :obj:`8`)
         hydrogens: Whether to keep hydrogens. (default: :obj:`True`)
-        seed, num_workers, limit, transform: See :class:`~torch_geometric_inertial.datasets.PCQM4Mv2`.
+        seed, num_workers, limit, transform: See :class:`~torch_geometric_inertial.datasets.PCQM4Mv2Conformers`.
 
     Raises:
         FileNotFoundError: If an official file is missing.
@@ -65,7 +66,7 @@ class Molecule3D(RelaxedDataset):
         if (count := sum(map(count_sdf, sdf))) != len(gap):
             raise ValueError(f"{table}: expected a row of each of the {count} molecules of the SDF files "
                              f"(got {len(gap)})")
-        with open(splits) as file:
+        with reading(splits), open(splits) as file:
             members = sorted(json.load(file)[SPLITS[self.split]])
         if members and not 0 <= members[0] <= members[-1] < len(gap):
             raise ValueError(f"{splits}: the split names molecules {members[0]} to {members[-1]}, "
@@ -82,7 +83,7 @@ class Molecule3D(RelaxedDataset):
 
 
 def _read_gaps(path: str) -> list[float]:
-    with open(path, newline='') as file:
+    with reading(path), open(path, newline='') as file:
         rows = csv.DictReader(file)
         if 'homolumogap' not in (rows.fieldnames or ()):
             raise ValueError(f"{path}: needs a column 'homolumogap' (got {rows.fieldnames})")

@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch_geometric.data import Data, InMemoryDataset
+from torch_geometric.data import Data
+
+from torch_geometric_inertial.datasets.checked import CheckedInMemoryDataset
 
 NUM_PARTICLES = 5
 TIME_STEP = 1e-3
@@ -123,7 +125,7 @@ def generate_splits() -> Iterator[tuple[str, Trajectories]]:
         yield split, data
 
 
-class NBody(InMemoryDataset):
+class NBody(CheckedInMemoryDataset):
     r"""Charged particles: from positions and velocities, predict the positions one time unit later.
 
     The protocol "nbody_small" of EGNN (Satorras et al. 2021), which SEGNN, CGENN, PONITA and GeoMFormer (arXiv:
@@ -150,7 +152,7 @@ class NBody(InMemoryDataset):
         if split not in DRAWN:
             raise ValueError(f"'split' must be 'train', 'val' or 'test' (got '{split}')")
         super().__init__(root, transform, pre_transform, pre_filter)
-        self.load(self.processed_paths[list(DRAWN).index(split)])
+        self.load_checked(self.processed_paths[list(DRAWN).index(split)])
 
     @property
     def processed_file_names(self) -> list[str]:

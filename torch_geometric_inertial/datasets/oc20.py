@@ -21,6 +21,10 @@ SPLITS = ('train', 'val_id', 'val_ood_ads', 'val_ood_cat', 'val_ood_both', 'test
           'test_ood_both')
 
 
+#: What reading a broken record may end in.
+BROKEN = (ValueError, TypeError, RuntimeError, KeyError, IndexError, AttributeError, OverflowError)
+
+
 class OC20(Dataset):
     r"""The official LMDB files of the IS2RE and IS2RS tasks of OC20 (Chanussot et al. 2021, arXiv:2010.09990; CC BY
     4.0), which share them.
@@ -72,8 +76,8 @@ class OC20(Dataset):
             raise ValueError(f"'{file}' must hold {self._end[number]} systems, but lacks number {key}")
         try:
             return as_relaxation(stored_fields(stored))
-        except ValueError as error:
-            raise ValueError(f"system {key} of '{file}': {error}") from error
+        except BROKEN as error:
+            raise ValueError(f"system {key} of '{file}': {error or type(error).__name__}") from error
 
     def batch(self, index: Tensor) -> Data:
         r"""The systems :obj:`index` [B] as one batch."""
@@ -143,8 +147,12 @@ def _environment(path: Path):
 
 
 def _read(path: Path, key: str) -> bytes | None:
-    with _environment(path.resolve()).begin() as transaction:
-        return transaction.get(key.encode('ascii'))
+    try:
+        with _environment(path.resolve()).begin() as transaction:
+            return transaction.get(key.encode('ascii'))
+    except _lmdb().Error as error:
+        raise ValueError(f"'{path}' is truncated, damaged or no LMDB file ({error}): delete it, and unpack it again"
+                         ) from error
 
 
 def _count(path: Path) -> int:
@@ -152,4 +160,8 @@ def _count(path: Path) -> int:
     length = _read(path, 'length')
     if length is None:
         return _environment(path.resolve()).stat()['entries']
-    return int(load_stored(length))
+    try:
+        return int(load_stored(length))
+    except BROKEN as error:
+        raise ValueError(f"'{path}' does not say how many systems it holds ({error}): delete it, and unpack it again"
+                         ) from error

@@ -15,15 +15,16 @@ from torch_geometric.data import Data, download_url, extract_tar, extract_zip
 from torch_geometric.datasets import PCQM4Mv2 as PCQM4Mv2Graphs
 
 from torch_geometric_inertial.chem.sdf import count_sdf, sdf_blocks
-from torch_geometric_inertial.datasets.relaxed import Record, RelaxedDataset, check_gaps
+from torch_geometric_inertial.datasets.conformers import Record, StoredConformers, check_gaps
+from torch_geometric_inertial.datasets.raw_files import reading
 
 SDF_URL = 'http://ogb-data.stanford.edu/data/lsc/pcqm4m-v2-train.sdf.tar.gz'
 SDF_MD5 = 'fd72bce606e7ddf36c2a832badeec6ab'  #: Published beside it.
 
 
-class PCQM4Mv2(RelaxedDataset):
+class PCQM4Mv2Conformers(StoredConformers):
     r"""PCQM4Mv2 of the OGB Large-Scale Challenge (Hu et al. 2021, arXiv:2103.09430; CC BY 4.0) as a
-    :class:`RelaxedDataset`: RDKit conformers of 3,746,620 molecules, their HOMO-LUMO gap (eV, B3LYP/6-31G*), and the
+    :class:`StoredConformers`: RDKit conformers of 3,746,620 molecules, their HOMO-LUMO gap (eV, B3LYP/6-31G*), and the
     DFT geometry of the 3,378,606 for training.
 
     The graphs without geometry are :class:`torch_geometric.datasets.PCQM4Mv2`; both share a folder, and its files are
@@ -61,7 +62,7 @@ class PCQM4Mv2(RelaxedDataset):
 
     @property
     def processed_dir(self) -> str:
-        return os.path.join(self.root, 'relaxed')  # 'processed' is the graphs'
+        return os.path.join(self.root, 'conformers')  # 'processed' is the graphs'
 
     @property
     def raw_file_names(self) -> list[str]:
@@ -101,7 +102,7 @@ def read_split(path: str | Path) -> dict:
     known: list[Any] = [np.ndarray, np.dtype, type(np.dtype(np.int64)), type(np.dtype(np.int32))]
     rebuild = np.zeros(0).__reduce__()[0]
     known += [(rebuild, f'numpy.{core}.multiarray._reconstruct') for core in ('core', '_core')]
-    with torch.serialization.safe_globals(known):
+    with reading(path), torch.serialization.safe_globals(known):
         return torch.load(path, weights_only=True)
 
 
@@ -123,7 +124,7 @@ def check_md5(path: str | Path, expected: str) -> None:
 
 def _read_table(path: str | Path, members: list[int]) -> tuple[list[str], list[float]]:
     r"""SMILES and gap of the rows :obj:`members`; not a number where there is none."""
-    with gzip.open(path, 'rt', newline='') as file:
+    with reading(path), gzip.open(path, 'rt', newline='') as file:
         rows = csv.DictReader(file)
         missing = {'smiles', 'homolumogap'} - set(rows.fieldnames or ())
         if missing:

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch_geometric.data import Data, InMemoryDataset, download_url
+from torch_geometric.data import Data, download_url
+
+from torch_geometric_inertial.datasets.checked import CheckedInMemoryDataset
+from torch_geometric_inertial.datasets.raw_files import reading
 
 NAMES = ('aspirin', 'azobenzene', 'benzene', 'ethanol', 'malonaldehyde', 'naphthalene', 'paracetamol', 'salicylic',
          'toluene', 'uracil')
@@ -16,7 +19,7 @@ COMMIT = '4f6bb0a186822c90d47cd98b7a27991fe0b3173b'
 URL = f'https://raw.githubusercontent.com/andersx/rmd17-npz/{COMMIT}/rmd17-npz'
 
 
-class RevisedMD17(InMemoryDataset):
+class RevisedMD17(CheckedInMemoryDataset):
     r"""One of the five official splits of revised MD17 (Christensen & von Lilienfeld 2020, arXiv:2007.09593; CC0).
 
     PBE/def2-SVP energies and forces of frames drawn from the trajectories of MD17. Its authors ask to train on no more
@@ -57,7 +60,7 @@ class RevisedMD17(InMemoryDataset):
             raise ValueError(f"'split' must be 1 to 5 (got {split})")
         self.name, self.split = name, split
         super().__init__(root, transform, pre_transform, pre_filter)
-        self.load(self.processed_paths[0 if train else 1])
+        self.load_checked(self.processed_paths[0 if train else 1])
 
     @property
     def _union(self) -> Path:
@@ -91,12 +94,12 @@ class RevisedMD17(InMemoryDataset):
 
     def _read(self, part: str) -> tuple[torch.Tensor, ...]:
         if self._union.is_file():
-            with np.load(self._union) as file:
+            with reading(self._union), np.load(self._union) as file:
                 rows = file[f'split_{part}_{self.split:02d}']
                 arrays = file['z'], file['R'][rows], file['E'][rows], file['F'][rows]
         else:
             path = self.raw_paths[('train', 'test').index(part)]
-            with np.load(path) as file:
+            with reading(path), np.load(path) as file:
                 arrays = file['nuclear_charges'], file['coords'], file['energies'], file['forces']
         z, pos, energy, force = (torch.from_numpy(np.asarray(array)) for array in arrays)
         return z.long().flatten(), pos.float(), energy.double().flatten(), force.float()

@@ -47,7 +47,8 @@ def load_stored(item: bytes | memoryview) -> Any:
     r"""What was pickled, with :class:`StoredObject` for classes of PyG; see :func:`stored_fields`."""
     try:
         return _Unpickler(io.BytesIO(item)).load()
-    except (pickle.UnpicklingError, EOFError, AttributeError, IndexError, TypeError, RuntimeError) as error:
+    except (pickle.UnpicklingError, EOFError, AttributeError, IndexError, TypeError, RuntimeError, KeyError,
+            OverflowError, ImportError, MemoryError, AssertionError, UnicodeError) as error:
         raise ValueError(f"the item is damaged, or no pickle of a Data: {error}") from error
 
 

@@ -12,9 +12,9 @@ from torch_geometric_inertial.chem.plain import Plain
 from torch_geometric_inertial.chem.verdicts import Verdict, judge_edm
 from torch_geometric_inertial.metrics.figure import Figure, share
 from torch_geometric_inertial.metrics.intervals import ratio_interval
+from torch_geometric_inertial.metrics.preflight import Molecules, Screened, screen
 from torch_geometric_inertial.metrics.processes import Failure, run_anywhere
 from torch_geometric_inertial.metrics.protocol import Judged, Protocol, get_protocol, graph_figures, judged_total
-from torch_geometric_inertial.metrics.screening import Molecules, Screened, screen
 
 
 class EDMProtocol(Protocol):

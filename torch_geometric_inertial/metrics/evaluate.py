@@ -12,9 +12,9 @@ from torch_geometric_inertial.metrics.bundled import bundled_reference
 from torch_geometric_inertial.metrics.figure import Figure
 from torch_geometric_inertial.metrics.inputs import as_items
 from torch_geometric_inertial.metrics.novelty import novelty
+from torch_geometric_inertial.metrics.preflight import Molecules, screen
 from torch_geometric_inertial.metrics.protocol import Protocol, get_protocol
 from torch_geometric_inertial.metrics.report import Report, check_comparable
-from torch_geometric_inertial.metrics.screening import Molecules, screen
 from torch_geometric_inertial.metrics.sizes import size_histogram, total_variation
 
 #: Package -> extra of this one that brings it.

@@ -3,8 +3,8 @@ import torch
 from torch import Tensor
 
 from torch_geometric_inertial.frames import inertial_frames, to_frame
+from torch_geometric_inertial.metrics.preflight import Molecules, screen
 from torch_geometric_inertial.metrics.protocol import get_protocol
-from torch_geometric_inertial.metrics.screening import Molecules, screen
 from torch_geometric_inertial.ops import segment_mean
 
 

@@ -12,8 +12,8 @@ from torch_geometric_inertial.chem.functional_groups import check_vocabulary, fi
 from torch_geometric_inertial.data import molecules_of
 from torch_geometric_inertial.metrics.evaluate import evaluate
 from torch_geometric_inertial.metrics.intervals import wilson_interval
+from torch_geometric_inertial.metrics.preflight import Molecules
 from torch_geometric_inertial.metrics.report import Report
-from torch_geometric_inertial.metrics.screening import Molecules
 
 #: Statuses of the report in which a molecule may yet have groups.
 JUDGED_AGAIN = ('ok', 'valence', 'radical')

@@ -15,8 +15,8 @@ from torch_geometric_inertial.chem.plain import Plain, plain_mol
 from torch_geometric_inertial.metrics.evaluate import default_protocol, judge
 from torch_geometric_inertial.metrics.figure import Figure, share
 from torch_geometric_inertial.metrics.inputs import as_items
+from torch_geometric_inertial.metrics.preflight import Molecules
 from torch_geometric_inertial.metrics.protocol import get_protocol
-from torch_geometric_inertial.metrics.screening import Molecules
 from torch_geometric_inertial.superpose import kabsch_rotations, superposed_rmsd
 
 #: Orders of the heavy atoms that hydrogens are added to, the nearest first.

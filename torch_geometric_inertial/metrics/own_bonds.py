@@ -11,8 +11,8 @@ from torch_geometric_inertial.chem.fields import bonds_of, charges_of
 from torch_geometric_inertial.chem.plain import Plain
 from torch_geometric_inertial.chem.verdicts import Verdict
 from torch_geometric_inertial.elements import COVALENT_RADII
+from torch_geometric_inertial.metrics.preflight import NEAR, Screened
 from torch_geometric_inertial.metrics.processes import Failure, run_anywhere
-from torch_geometric_inertial.metrics.screening import NEAR, Screened
 
 #: Nearest that two hydrogens, and two other atoms, come without a bond (Å). In 12,594 drugs of DFT: 1.60 and 1.98.
 NEAREST_HYDROGENS, NEAREST_HEAVY = 1.3, NEAR

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from torch_geometric_inertial.metrics.screening import screen
+from torch_geometric_inertial.metrics.preflight import screen
 
 Regressor = Callable[[list[Data]], Tensor]  #: Molecules to predicted values [B].
 

@@ -9,8 +9,8 @@ from typing import ClassVar, NamedTuple
 
 from torch_geometric_inertial.elements import ATOMIC_NUMBERS
 from torch_geometric_inertial.metrics.figure import Figure, share
+from torch_geometric_inertial.metrics.preflight import Screened
 from torch_geometric_inertial.metrics.report import Distributions
-from torch_geometric_inertial.metrics.screening import Screened
 
 #: What a molecule may be found to be, in the order in which it is asked.
 STATUSES: dict[str, str] = {

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import torch
 
-from torch_geometric_inertial.metrics.screening import Screened
+from torch_geometric_inertial.metrics.preflight import Screened
 
 
 def size_histogram(molecules: Screened) -> dict[int, int]:

@@ -5,9 +5,9 @@ from torch_geometric_inertial.chem.strain import Strain
 from torch_geometric_inertial.chem.verdicts import Verdict, judge_bonds
 from torch_geometric_inertial.metrics.figure import mean, median, share
 from torch_geometric_inertial.metrics.own_bonds import judge_graphs, own_bonds
+from torch_geometric_inertial.metrics.preflight import Screened
 from torch_geometric_inertial.metrics.processes import Failure, run
 from torch_geometric_inertial.metrics.protocol import Judged, Protocol, judged_total
-from torch_geometric_inertial.metrics.screening import Screened
 
 
 class StrainProtocol(Protocol):

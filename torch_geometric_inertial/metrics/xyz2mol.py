@@ -3,9 +3,9 @@ from __future__ import annotations
 
 from torch_geometric_inertial.chem.plain import Plain
 from torch_geometric_inertial.chem.verdicts import Verdict
+from torch_geometric_inertial.metrics.preflight import Screened
 from torch_geometric_inertial.metrics.processes import Failure, run
 from torch_geometric_inertial.metrics.protocol import Judged, Protocol, atomic_numbers, graph_figures
-from torch_geometric_inertial.metrics.screening import Screened
 
 #: Bond orders that RDKit tries before it gives up. More molecules are found with more; 1,000 take 0.03 s.
 MAX_ITERATIONS = 1000

@@ -158,7 +158,7 @@ class Fit:
         losses: list[Tensor] = []
         for step in range(self.step, self.config.num_steps):
             self.stopped_by = self._agreed(stop)
-            if self.stopped_by or self.share_done() >= 1:
+            if self.stopped_by or self.fraction_done() >= 1:
                 break
             losses.append(self.advance())
             self.step = step + 1
@@ -184,7 +184,7 @@ class Fit:
             generator = torch.Generator(self.world.device).manual_seed(seed)
             self.parallel.train()
             terms = []
-            progress = self.share_done()
+            progress = self.fraction_done()
             for index, weight in self.parts():
                 batch = self.data.batch(index).to(self.world.device)
                 batch.progress = progress
@@ -223,7 +223,7 @@ class Fit:
         """Of what the loss is a mean over."""
         return index.numel() if self.sizes is None or self.mean_over == 'molecules' else int(self.sizes[index].sum())
 
-    def share_done(self) -> float:
+    def fraction_done(self) -> float:
         r"""How much of the budget is spent, in steps or in time, whichever is further."""
         share = self.step / self.config.num_steps
         if self.config.max_minutes is not None:
@@ -234,7 +234,7 @@ class Fit:
         return share
 
     def learning_rate(self) -> float:
-        c, share = self.config, self.share_done()
+        c, share = self.config, self.fraction_done()
         cosine = 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
         warm = max((self.step + 1) / max(c.warmup_steps, 1), (self.step + 1) / (WARM_UP * c.num_steps), share / WARM_UP)
         return c.lr * min(1.0, warm) * (c.min_lr + (1 - c.min_lr) * cosine)

@@ -21,17 +21,17 @@ class NoisyNodes:
 
     Args:
         std (float): :math:`\sigma`, Å. (default: :obj:`0.3`)
-        share (float): Share of systems that it is done to. (default: :obj:`1.0`)
+        probability (float): Of doing it to a system. (default: :obj:`1.0`)
 
     Raises:
-        ValueError: If the noise is negative or the share is none.
+        ValueError: If the noise is negative or the probability is none.
     """
-    def __init__(self, std: float = 0.3, share: float = 1.0):
+    def __init__(self, std: float = 0.3, probability: float = 1.0):
         if not std >= 0:
             raise ValueError(f"'std' must not be negative (got {std})")
-        if not 0 <= share <= 1:
-            raise ValueError(f"'share' must be in [0, 1] (got {share})")
-        self.std, self.share = std, share
+        if not 0 <= probability <= 1:
+            raise ValueError(f"'probability' must be in [0, 1] (got {probability})")
+        self.std, self.probability = std, probability
 
     def __call__(self, data: Data, generator: torch.Generator | None = None) -> Data:
         pos = data.pos
@@ -39,9 +39,9 @@ class NoisyNodes:
         place, chosen = torch.rand(2, data.ptr.numel() - 1, generator=generator, device=pos.device)
         noise = self.std * torch.randn(pos.shape, generator=generator, device=pos.device, dtype=pos.dtype)
         step = place[system].unsqueeze(1) * minimum_image(data.pos_relaxed - pos, data.cell, data.pbc, system) + noise
-        moves = (chosen < self.share)[system] & ~data.fixed
+        moves = (chosen < self.probability)[system] & ~data.fixed
         data.pos = torch.where(moves.unsqueeze(1), pos + step, pos)
         return data
 
     def __repr__(self) -> str:
-        return f'{type(self).__name__}(std={self.std}, share={self.share})'
+        return f'{type(self).__name__}(std={self.std}, probability={self.probability})'

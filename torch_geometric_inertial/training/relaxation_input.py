@@ -20,8 +20,8 @@ class RelaxationInput:
     comes out, and both are centred. The order of equivalent atoms must agree before, see
     :func:`~torch_geometric_inertial.chem.match_orders`; the data sets see to it.
 
-    Reads :obj:`conformers` [T, K, 3], :obj:`num_conformers` [B] and :obj:`relaxed` [T, 3] of the batch, writes
-    :obj:`pos` and :obj:`relaxed`.
+    Reads :obj:`conformers` [T, K, 3], :obj:`num_conformers` [B] and :obj:`pos_relaxed` [T, 3] of the batch, writes
+    :obj:`pos` and :obj:`pos_relaxed`.
 
     Args:
         label (float): Share of molecules near the relaxed geometry. (default: :obj:`0.8`)
@@ -43,7 +43,7 @@ class RelaxationInput:
         self.label, self.between, self.noise, self.mix = label, between, noise, tuple(mix)
 
     def __call__(self, data: Data, generator: torch.Generator | None = None) -> Data:
-        relaxed = centered(data.relaxed, data.ptr)
+        relaxed = centered(data.pos_relaxed, data.ptr)
         kind, place, which = torch.rand(3, data.ptr.numel() - 1, generator=generator, device=relaxed.device)
         cheap = superpose(chosen_conformers(data, (which * data.num_conformers).long()), relaxed, data.ptr)
         noise = self.noise * torch.randn(relaxed.shape, generator=generator, device=relaxed.device)
@@ -52,7 +52,7 @@ class RelaxationInput:
         molecule = segment_index(data.ptr, relaxed.size(0))
         weight = weight[molecule].unsqueeze(1)
         pos = weight * relaxed + (1 - weight) * cheap + (kind < self.label)[molecule].unsqueeze(1) * noise
-        data.pos, data.relaxed = superpose(pos, relaxed, data.ptr), relaxed
+        data.pos, data.pos_relaxed = superpose(pos, relaxed, data.ptr), relaxed
         return data
 
     def __repr__(self) -> str:

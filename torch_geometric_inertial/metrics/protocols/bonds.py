@@ -3,8 +3,8 @@ from __future__ import annotations
 
 from torch_geometric_inertial.chem.verdicts import judge_bonds
 from torch_geometric_inertial.metrics.own_bonds import judge_graphs, own_bonds
+from torch_geometric_inertial.metrics.preflight import Screened
 from torch_geometric_inertial.metrics.protocol import Judged, Protocol, graph_figures
-from torch_geometric_inertial.metrics.screening import Screened
 
 
 class Bonds(Protocol):

@@ -10,8 +10,8 @@ from torch_geometric_inertial.elements import ATOMIC_NUMBERS
 from torch_geometric_inertial.metrics.figure import Figure, share
 from torch_geometric_inertial.metrics.intervals import ratio_interval
 from torch_geometric_inertial.metrics.own_bonds import judge_graphs, own_bonds
+from torch_geometric_inertial.metrics.preflight import Screened
 from torch_geometric_inertial.metrics.protocol import Judged, Protocol, atomic_numbers, graph_figures, judged_total
-from torch_geometric_inertial.metrics.screening import Screened
 
 
 class GEOMRevisited(Protocol):

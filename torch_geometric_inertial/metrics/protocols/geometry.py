@@ -7,10 +7,10 @@ from torch_geometric_inertial.chem.verdicts import ring_sizes
 from torch_geometric_inertial.metrics.figure import Figure, share
 from torch_geometric_inertial.metrics.histograms import WIDTHS, distances, geometry_histograms
 from torch_geometric_inertial.metrics.own_bonds import own_bonds
+from torch_geometric_inertial.metrics.preflight import Screened
 from torch_geometric_inertial.metrics.processes import Failure, run_anywhere
 from torch_geometric_inertial.metrics.protocol import Judged, Protocol, judged_total
 from torch_geometric_inertial.metrics.report import Distributions
-from torch_geometric_inertial.metrics.screening import Screened
 
 
 class Geometry(Protocol):

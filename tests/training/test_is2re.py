@@ -8,12 +8,12 @@ from torch_geometric_inertial import GeoMFormer, GeoMFormerConfig
 from torch_geometric_inertial.datasets import guess_tags, read_relaxations
 from torch_geometric_inertial.training import (
     FitConfig,
+    IS2RELoss,
+    IS2RSLoss,
     NoisyNodes,
     PackedTargets,
-    RelaxedEnergyLoss,
-    RelaxedStructureLoss,
     fit,
-    predict_relaxation,
+    predict_is2re,
 )
 
 CELL = torch.tensor([[4.0, 0.0, 0.0], [1.0, 5.0, 0.0], [0.0, 0.0, 12.0]])
@@ -46,16 +46,16 @@ FREE = [1, 2, 3, 4]
 
 
 def test_the_scale_is_one_number_of_free_atoms_displacements():
-    loss = RelaxedEnergyLoss(model(), slabs().batch(), energy_mean=-2.0, energy_std=3.0)
+    loss = IS2RELoss(model(), slabs().batch(), energy_mean=-2.0, energy_std=3.0)
     assert float(loss.model.vector_scale) == pytest.approx(float(DISPLACEMENT[FREE].square().mean().sqrt()), rel=1e-5)
     assert (float(loss.model.scale), float(loss.model.offset)) == (3.0, -2.0)
-    default = RelaxedEnergyLoss(model(), slabs().batch()).model
+    default = IS2RELoss(model(), slabs().batch()).model
     assert (float(default.scale), float(default.offset)) == (pytest.approx(2.27078), -1.473)
 
 
 @pytest.mark.parametrize('progress, weight', [(None, 15.0), (0.0, 15.0), (0.25, 11.5), (1.0, 1.0)])
 def test_the_loss_by_hand(progress, weight):
-    loss = RelaxedEnergyLoss(model(), slabs().batch(), energy_std=3.0).eval()
+    loss = IS2RELoss(model(), slabs().batch(), energy_std=3.0).eval()
     batch = slabs().batch()
     if progress is not None:
         batch.progress = progress
@@ -68,13 +68,13 @@ def test_the_loss_by_hand(progress, weight):
     torch.testing.assert_close(terms.displacement_mae, displacement_mae)
     torch.testing.assert_close(terms.total, energy_mae / 3 + weight * displacement_mae / loss.model.vector_scale,
                                rtol=1e-5, atol=0)
-    structure = RelaxedStructureLoss(loss.model, slabs().batch())(batch)
+    structure = IS2RSLoss(loss.model, slabs().batch())(batch)
     torch.testing.assert_close(structure.total, displacement_mae / loss.model.vector_scale)
     torch.testing.assert_close(structure.displacement_mae, displacement_mae)
 
 
 def test_the_loss_does_not_know_the_image():
-    loss, batch = RelaxedEnergyLoss(model(), slabs().batch()).eval(), slabs().batch()
+    loss, batch = IS2RELoss(model(), slabs().batch()).eval(), slabs().batch()
     moved = slabs().batch()
     moved.pos_relaxed = moved.pos_relaxed + torch.tensor([2, -1, 1.0]) @ CELL
     moved.pos = moved.pos - CELL[0]
@@ -84,13 +84,13 @@ def test_the_loss_does_not_know_the_image():
 
 def test_prediction_keeps_fixed_atoms_and_comes_in_order():
     trained, data = model(), slabs()
-    energy, pos = predict_relaxation(trained, data, batch_size=1)
-    both = predict_relaxation(trained, data, batch_size=2)
+    energy, pos = predict_is2re(trained, data, batch_size=1)
+    both = predict_is2re(trained, data, batch_size=2)
     torch.testing.assert_close(energy, both[0])
     torch.testing.assert_close(pos, both[1])
     assert torch.equal(pos[0], data.atom_columns['pos'][0]) and not torch.equal(pos[1], data.atom_columns['pos'][1])
     assert trained.training
-    energy, pos = predict_relaxation(model(scalar_head='none'), data)
+    energy, pos = predict_is2re(model(scalar_head='none'), data)
     assert energy is None and pos.shape == (5, 3)
 
 
@@ -112,7 +112,7 @@ def test_noise_has_its_size_and_share():
     batch = slabs().batch(index)
     batch.pos_relaxed = batch.pos.clone()
     start = batch.pos
-    noisy = NoisyNodes(std=0.3, share=0.25)(batch, torch.Generator().manual_seed(1))
+    noisy = NoisyNodes(std=0.3, probability=0.25)(batch, torch.Generator().manual_seed(1))
     moved = (noisy.pos - start).view(-1, 3, 3)
     chosen = moved[:, 1:].abs().amax((1, 2)) > 0
     assert 0.21 < float(chosen.float().mean()) < 0.29 and float(moved[:, 0].abs().max()) == 0
@@ -133,9 +133,9 @@ def test_real_relaxations_are_learned(relaxations, task, tmp_path):
     fields = {'is2rs': dict(scalar_head='none'), 'ghost': dict(periodic='ghost', cutoff=2.5)}.get(task, {})
     energy = relaxations.molecule_columns['energy']
     if task == 'is2rs':
-        loss = RelaxedStructureLoss(model(**fields), relaxations.batch())
+        loss = IS2RSLoss(model(**fields), relaxations.batch())
     else:
-        loss = RelaxedEnergyLoss(model(**fields), relaxations.batch(), float(energy.mean()), float(energy.std()))
+        loss = IS2RELoss(model(**fields), relaxations.batch(), float(energy.mean()), float(energy.std()))
     before = [float(x.detach()) for x in loss.eval()(relaxations.batch())]
     config = FitConfig(num_steps=70, batch_size=2, lr=5e-3, warmup_steps=5, log_every=10, ema_decay=0.8, max_norm=5.0)
     trained = fit(loss, relaxations, tmp_path, config, augment=NoisyNodes(0.05) if task == 'is2re' else None)
@@ -147,18 +147,18 @@ def test_real_relaxations_are_learned(relaxations, task, tmp_path):
 
 
 @pytest.mark.parametrize('build, message', [
-    (lambda b: RelaxedEnergyLoss(model(num_tags=0), b), r"'model' must predict one energy.* 'sum', 0 tags and 'pos"),
-    (lambda b: RelaxedEnergyLoss(model(vector_head='direct'), b), r"3 tags and 'direct'\)"),
-    (lambda b: RelaxedEnergyLoss(model(scalar_head='mean'), b), r"\(got 1, 'mean', 3 tags"),
-    (lambda b: RelaxedEnergyLoss(model(), b, displacement_weight=(15.0, -1.0)),
+    (lambda b: IS2RELoss(model(num_tags=0), b), r"'model' must predict one energy.* 'sum', 0 tags and 'pos"),
+    (lambda b: IS2RELoss(model(vector_head='direct'), b), r"3 tags and 'direct'\)"),
+    (lambda b: IS2RELoss(model(scalar_head='mean'), b), r"\(got 1, 'mean', 3 tags"),
+    (lambda b: IS2RELoss(model(), b, displacement_weight=(15.0, -1.0)),
      r"'displacement_weight' must be a first and a last weight, not negative \(got \(15.0, -1.0\)\)"),
-    (lambda b: RelaxedEnergyLoss(model(), b, energy_std=0.0), r"'energy_std' must be positive \(got 0.0\)"),
-    (lambda b: RelaxedEnergyLoss(model(elements=(6, 29)), b),
+    (lambda b: IS2RELoss(model(), b, energy_std=0.0), r"'energy_std' must be positive \(got 0.0\)"),
+    (lambda b: IS2RELoss(model(elements=(6, 29)), b),
      r"'sample' must hold elements of \[6, 29\] \(got \[8, 47\]\)"),
-    (lambda b: RelaxedStructureLoss(model(vector_head='direct'), b),
+    (lambda b: IS2RSLoss(model(vector_head='direct'), b),
      r"'model' must predict positions \(got vector_head='direct'\)"),
     (lambda b: NoisyNodes(std=-0.1), r"'std' must not be negative \(got -0.1\)"),
-    (lambda b: NoisyNodes(share=1.5), r"'share' must be in \[0, 1\] \(got 1.5\)"),
+    (lambda b: NoisyNodes(probability=1.5), r"'probability' must be in \[0, 1\] \(got 1.5\)"),
 ], ids=range(9))
 def test_bad_input(build, message):
     with pytest.raises(ValueError, match=message):
@@ -166,4 +166,4 @@ def test_bad_input(build, message):
 
 
 def test_repr():
-    assert repr(NoisyNodes(0.2)) == 'NoisyNodes(std=0.2, share=1.0)'
+    assert repr(NoisyNodes(0.2)) == 'NoisyNodes(std=0.2, probability=1.0)'

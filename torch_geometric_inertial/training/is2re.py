@@ -11,20 +11,20 @@ from torch_geometric.data import Data
 from torch_geometric_inertial.models.atom_predictor import AtomPredictor
 from torch_geometric_inertial.neighbors.minimum_image import minimum_image
 from torch_geometric_inertial.ops.segment import segment_sum
+from torch_geometric_inertial.training.conformer_gap import scheduled
 from torch_geometric_inertial.training.fit import TrainingSet
-from torch_geometric_inertial.training.relaxed_gap import scheduled
 
 ENERGY_MEAN, ENERGY_STD = -1.47300, 2.27078  #: Of the relaxed energies of OC20's training set, eV.
 
 
-class RelaxedEnergyTerms(NamedTuple):
+class IS2RETerms(NamedTuple):
     r"""The loss; then mean absolute errors of energies (eV) and of the components of free atoms' displacements (Å)."""
     total: Tensor
     energy_mae: Tensor
     displacement_mae: Tensor
 
 
-class RelaxedEnergyLoss(nn.Module):
+class IS2RELoss(nn.Module):
     r""":math:`|\Delta E| / \sigma_E + w\,|\Delta u| / \sigma_u` of relaxed energies and, as an auxiliary task, of the
     displacements :math:`u` of free atoms to the relaxed structure; a mean over the components of a system's free atoms
     and then over systems (IS2RE).
@@ -61,7 +61,7 @@ class RelaxedEnergyLoss(nn.Module):
         model.scale.fill_(energy_std)
         model.offset.fill_(energy_mean)
 
-    def forward(self, batch: Data, generator: torch.Generator | None = None) -> RelaxedEnergyTerms:
+    def forward(self, batch: Data, generator: torch.Generator | None = None) -> IS2RETerms:
         r"""The loss of a batch such as those of :class:`~torch_geometric_inertial.datasets.OC20`, with
         :obj:`progress`, the share of the training that is done (0 if not there)."""
         energy, pos = _call(self.model, batch)
@@ -69,16 +69,16 @@ class RelaxedEnergyLoss(nn.Module):
         displacement_mae = _displacement_error(pos, batch)
         weight = scheduled(self.displacement_weight, batch.get('progress', 0.0))
         total = energy_mae / self.model.scale + weight * displacement_mae / self.model.vector_scale
-        return RelaxedEnergyTerms(total, energy_mae, displacement_mae)
+        return IS2RETerms(total, energy_mae, displacement_mae)
 
 
-class RelaxedStructureTerms(NamedTuple):
+class IS2RSTerms(NamedTuple):
     r"""The loss; then the mean absolute error of the components of free atoms' displacements (Å)."""
     total: Tensor
     displacement_mae: Tensor
 
 
-class RelaxedStructureLoss(nn.Module):
+class IS2RSLoss(nn.Module):
     r""":math:`|\Delta u| / \sigma_u` of the displacements :math:`u` of free atoms to the relaxed structure; a mean over
     the components of a system's free atoms and then over systems (IS2RS).
 
@@ -99,13 +99,13 @@ class RelaxedStructureLoss(nn.Module):
         self.model = model
         model.vector_scale.fill_(_displacement_scale(model, sample))
 
-    def forward(self, batch: Data, generator: torch.Generator | None = None) -> RelaxedStructureTerms:
+    def forward(self, batch: Data, generator: torch.Generator | None = None) -> IS2RSTerms:
         r"""The loss of a batch such as those of :class:`~torch_geometric_inertial.datasets.OC20`."""
         displacement_mae = _displacement_error(_call(self.model, batch)[1], batch)
-        return RelaxedStructureTerms(displacement_mae / self.model.vector_scale, displacement_mae)
+        return IS2RSTerms(displacement_mae / self.model.vector_scale, displacement_mae)
 
 
-def predict_relaxation(model: AtomPredictor, data: TrainingSet, batch_size: int = 16) -> tuple[Tensor | None, Tensor]:
+def predict_is2re(model: AtomPredictor, data: TrainingSet, batch_size: int = 16) -> tuple[Tensor | None, Tensor]:
     r"""Relaxed energies [M] (:obj:`None` if the model gives none) and structures [T, 3], from the initial structures.
 
     Fixed atoms stay. Positions are not wrapped into the cell.

@@ -6,7 +6,7 @@ from torch_geometric_inertial.frames import random_rotations
 from torch_geometric_inertial.training import PackedTargets
 
 
-def relaxed_set(num=24, conformers=3, seed=0):
+def conformer_set(num=24, conformers=3, seed=0):
     """Bent three-atom molecules that differ in the length of their first bond, of which the gap is made. Conformers are
     the relaxed geometry, stretched by a tenth and turned."""
     g = torch.Generator().manual_seed(seed)
@@ -18,7 +18,7 @@ def relaxed_set(num=24, conformers=3, seed=0):
     z = torch.tensor([8, 6, 1]).repeat(num)
     return PackedTargets(3 * torch.arange(num + 1),
                          dict(z=z, pos=cheap[:, :, 0].flatten(0, 1), conformers=cheap.flatten(0, 1),
-                              relaxed=relaxed.flatten(0, 1)),
+                              pos_relaxed=relaxed.flatten(0, 1)),
                          dict(gap=length.double() + 5, num_conformers=torch.full((num, ), conformers)))
 
 

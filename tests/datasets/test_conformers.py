@@ -6,13 +6,13 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from relaxed_files import gap_of, molecules, write_molecule3d, write_pcqm4mv2
+from conformer_files import gap_of, molecules, write_molecule3d, write_pcqm4mv2
 from torch_geometric.data import Batch
 from torch_geometric.datasets import PCQM4Mv2 as Graphs
 
-from torch_geometric_inertial.datasets import Molecule3D, PCQM4Mv2, RelaxedMolecules, pcqm4mv2, relaxed
+from torch_geometric_inertial.datasets import ConformerDataset, Molecule3D, PCQM4Mv2Conformers, conformers, pcqm4mv2
+from torch_geometric_inertial.datasets.conformers import COLUMNS
 from torch_geometric_inertial.datasets.pcqm4mv2 import check_md5, read_split
-from torch_geometric_inertial.datasets.relaxed import COLUMNS
 from torch_geometric_inertial.superpose import superposed_rmsd
 from torch_geometric_inertial.training import PackedTargets
 
@@ -40,7 +40,7 @@ def heavy(data):
 
 def same_geometry(item, data):
     """Each atom lies where an atom of its element does."""
-    distance = torch.cdist(item.relaxed, data.pos)
+    distance = torch.cdist(item.pos_relaxed, data.pos)
     return float(distance.amin(1).max()) < 2e-4 and torch.equal(item.z, data.z[distance.argmin(1)])
 
 
@@ -48,7 +48,7 @@ def same_geometry(item, data):
 
 
 def test_pcqm4mv2_for_training(pcqm):
-    dataset = PCQM4Mv2(str(pcqm), num_conformers=3)
+    dataset = PCQM4Mv2Conformers(str(pcqm), num_conformers=3)
     assert len(dataset) == 6 and dataset.report['read'] == 6 and dataset.report['left_out'] == []
     assert sum(dataset.report['made_by'].values()) == 6
     for i, item in enumerate(dataset):
@@ -57,46 +57,46 @@ def test_pcqm4mv2_for_training(pcqm):
         assert same_geometry(item, DATA[i])
         assert item.conformers.shape == (item.num_nodes, 3, 3) and torch.equal(item.pos, item.conformers[:, 0])
         ptr = torch.tensor([0, item.num_nodes])
-        assert float(superposed_rmsd(item.pos, item.relaxed, ptr)) < 2
+        assert float(superposed_rmsd(item.pos, item.pos_relaxed, ptr)) < 2
     assert item.z.dtype == torch.int64 and item.gap.dtype == torch.float64
 
 
 def test_pcqm4mv2_without_geometry(pcqm):
     for split, rows in (('val', [6, 7]), ('test', [8, 9]), ('holdout', [10, 11])):
-        dataset = PCQM4Mv2(str(pcqm), split, num_conformers=2)
+        dataset = PCQM4Mv2Conformers(str(pcqm), split, num_conformers=2)
         assert [int(item.idx) for item in dataset] == rows
         for item, i in zip(dataset, rows, strict=True):
             assert sorted(item.z.tolist()) == heavy(DATA[i])
-            assert 'relaxed' not in item and ('gap' in item) == (split == 'val')
-    assert float(PCQM4Mv2(str(pcqm), 'val', num_conformers=2)[1].gap) == gap_of(7)
+            assert 'pos_relaxed' not in item and ('gap' in item) == (split == 'val')
+    assert float(PCQM4Mv2Conformers(str(pcqm), 'val', num_conformers=2)[1].gap) == gap_of(7)
 
 
 def test_pcqm4mv2_shares_its_files_with_the_graphs_of_pyg(pcqm):
-    dataset = PCQM4Mv2(str(pcqm), 'val', num_conformers=2)
+    dataset = PCQM4Mv2Conformers(str(pcqm), 'val', num_conformers=2)
     assert dataset.raw_file_names == Graphs.raw_file_names.fget(None)
 
 
 def test_pcqm4mv2_has_the_molecules_of_the_graphs_of_pyg(pcqm):
     pytest.importorskip('pandas')  # PyG reads the table with it
-    dataset = PCQM4Mv2(str(pcqm), 'val', num_conformers=2)
+    dataset = PCQM4Mv2Conformers(str(pcqm), 'val', num_conformers=2)
     graphs = Graphs(str(pcqm), 'val')
     for ours, graph in zip(dataset, graphs, strict=True):
         assert sorted(ours.z.tolist()) == sorted(graph.x[:, 0].tolist()) and float(ours.gap) == graph.y
 
 
 def test_pcqm4mv2_with_hydrogens_and_a_limit(pcqm):
-    dataset = PCQM4Mv2(str(pcqm), num_conformers=2, hydrogens=True, limit=2)
+    dataset = PCQM4Mv2Conformers(str(pcqm), num_conformers=2, hydrogens=True, limit=2)
     assert [item.z.sort().values.tolist() for item in dataset] == [sorted(data.z.tolist()) for data in DATA[:2]]
     assert all(same_geometry(item, data) for item, data in zip(dataset, DATA, strict=False))
 
 
 def test_geometries_alone(pcqm, mol3d):
-    for dataset, members in ((PCQM4Mv2(str(pcqm), num_conformers=0), range(6)),
+    for dataset, members in ((PCQM4Mv2Conformers(str(pcqm), num_conformers=0), range(6)),
                              (Molecule3D(str(mol3d), 'val', num_conformers=0), (3, 8))):
-        assert 'conformers' not in dataset[0] and torch.equal(dataset[0].pos, dataset[0].relaxed)
+        assert 'conformers' not in dataset[0] and torch.equal(dataset[0].pos, dataset[0].pos_relaxed)
         assert all(same_geometry(item, DATA[i]) for item, i in zip(dataset, members, strict=True))
         packed = PackedTargets(*dataset.columns())
-        assert set(packed.atom_columns) == {'z', 'pos', 'relaxed'}
+        assert set(packed.atom_columns) == {'z', 'pos', 'pos_relaxed'}
 
 
 @pytest.mark.parametrize('split, mode, members', [
@@ -108,16 +108,16 @@ def test_molecule3d(mol3d, split, mode, members):
     assert [int(item.idx) for item in dataset] == members
     for item, i in zip(dataset, members, strict=True):
         assert item.z.tolist() == DATA[i].z.tolist() and float(item.gap) == gap_of(i)
-        torch.testing.assert_close(item.relaxed, DATA[i].pos, atol=1e-4, rtol=0)
+        torch.testing.assert_close(item.pos_relaxed, DATA[i].pos, atol=1e-4, rtol=0)
 
 
 def test_own_molecules(tmp_path):
     gap = torch.arange(4.0)
-    dataset = RelaxedMolecules(str(tmp_path), DATA[:4], gap, num_conformers=2, hydrogens=True)
+    dataset = ConformerDataset(str(tmp_path), DATA[:4], gap, num_conformers=2, hydrogens=True)
     for item, data, value in zip(dataset, DATA, gap, strict=False):
         assert item.z.tolist() == data.z.tolist() and float(item.gap) == value
-        torch.testing.assert_close(item.relaxed, data.pos, atol=1e-4, rtol=0)
-    other = RelaxedMolecules(str(tmp_path), DATA[:4], gap + 1, num_conformers=2)
+        torch.testing.assert_close(item.pos_relaxed, data.pos, atol=1e-4, rtol=0)
+    other = ConformerDataset(str(tmp_path), DATA[:4], gap + 1, num_conformers=2)
     assert float(other[0].gap) == 1  # other gaps are another set
 
 
@@ -125,7 +125,7 @@ def test_own_molecules(tmp_path):
 
 
 def test_columns_batches_and_items_are_the_same(pcqm):
-    dataset = PCQM4Mv2(str(pcqm), num_conformers=3)
+    dataset = PCQM4Mv2Conformers(str(pcqm), num_conformers=3)
     packed = PackedTargets(*dataset.columns())
     index = torch.tensor([4, 0, 5])
     ours, theirs = packed.batch(index), Batch.from_data_list([dataset[int(i)] for i in index])
@@ -134,33 +134,33 @@ def test_columns_batches_and_items_are_the_same(pcqm):
 
 
 def test_items_are_copies(pcqm):
-    dataset = PCQM4Mv2(str(pcqm), num_conformers=3)
+    dataset = PCQM4Mv2Conformers(str(pcqm), num_conformers=3)
     before = dataset[5].clone()
-    for name in ('z', 'pos', 'conformers', 'relaxed', 'gap'):
+    for name in ('z', 'pos', 'conformers', 'pos_relaxed', 'gap'):
         dataset[5][name].zero_()
         assert bool((dataset[5][name] == before[name]).all())
 
 
 def test_what_was_made_is_read_again(pcqm):
-    first = PCQM4Mv2(str(pcqm), num_conformers=3)
-    path = pcqm / 'relaxed' / first.key / 'gap.npy'
+    first = PCQM4Mv2Conformers(str(pcqm), num_conformers=3)
+    path = pcqm / 'conformers' / first.key / 'gap.npy'
     changed = path.stat().st_mtime_ns
-    again = PCQM4Mv2(str(pcqm), num_conformers=3, transform=lambda data: data.z)
+    again = PCQM4Mv2Conformers(str(pcqm), num_conformers=3, transform=lambda data: data.z)
     assert path.stat().st_mtime_ns == changed and torch.equal(again[2], first[2].z)
-    other = PCQM4Mv2(str(pcqm), num_conformers=3, seed=1)
+    other = PCQM4Mv2Conformers(str(pcqm), num_conformers=3, seed=1)
     assert other.key != first.key and not torch.equal(other[5].conformers, first[5].conformers)
 
 
 def test_the_number_of_processes_and_a_stop_change_nothing(tmp_path, monkeypatch):
     write_molecule3d(tmp_path, DATA)
-    monkeypatch.setattr(relaxed, 'SHARD', 3)
+    monkeypatch.setattr(conformers, 'SHARD', 3)
     here = Molecule3D(str(tmp_path), num_conformers=2)
     folder = tmp_path / 'processed' / here.key
     arrays = {path.name: path.read_bytes() for path in folder.glob('*.npy')}
-    assert {'z.npy', 'conformers.npy', 'relaxed.npy', 'ptr.npy'} <= set(arrays) and not (folder / 'shards').exists()
+    assert {'z.npy', 'conformers.npy', 'pos_relaxed.npy', 'ptr.npy'} <= set(arrays) and not (folder / 'shards').exists()
     folder.rename(folder.with_name('kept'))
 
-    real, seen = relaxed._write_shard, []
+    real, seen = conformers._write_shard, []
 
     def stop_at_the_third(records, path, *settings):
         if path.name.startswith('000002'):
@@ -168,7 +168,7 @@ def test_the_number_of_processes_and_a_stop_change_nothing(tmp_path, monkeypatch
         seen.append(path.name)
         return real(records, path, *settings)
     with monkeypatch.context() as patch:
-        patch.setattr(relaxed, '_write_shard', stop_at_the_third)
+        patch.setattr(conformers, '_write_shard', stop_at_the_third)
         with pytest.raises(KeyboardInterrupt):
             Molecule3D(str(tmp_path), num_conformers=2)
     done = {path: path.stat().st_mtime_ns for path in (folder / 'shards').glob('*.npz')}
@@ -183,13 +183,13 @@ def test_the_number_of_processes_and_a_stop_change_nothing(tmp_path, monkeypatch
 def test_molecules_that_cannot_be_read_are_counted_and_named(tmp_path):
     write_pcqm4mv2(tmp_path, DATA, 6, smiles={1: 'F[P](F)(F)(F)(F)F', 4: 'CCCCCCCCCCCC'})
     with pytest.warns(UserWarning, match=r'2 of 6 molecules are left out: 1 \(RDKit refuses the SMILES\), 4 \(SMILES'):
-        dataset = PCQM4Mv2(str(tmp_path), num_conformers=1)
+        dataset = PCQM4Mv2Conformers(str(tmp_path), num_conformers=1)
     assert [int(item.idx) for item in dataset] == [0, 2, 3, 5]
     entries = dataset.report['left_out']
     assert [entry['idx'] for entry in entries] == [1, 4] and entries[0]['name'] == 'F[P](F)(F)(F)(F)F'
     assert entries[1]['why'].startswith('SMILES and molfile are different molecules (12 and ')
     assert dataset.report['read'] == 6 and dataset.report['molecules'] == 4
-    on_disk = json.loads((tmp_path / 'relaxed' / dataset.key / 'report.json').read_text())
+    on_disk = json.loads((tmp_path / 'conformers' / dataset.key / 'report.json').read_text())
     assert on_disk == dataset.report
 
 
@@ -208,14 +208,14 @@ def test_nothing_that_can_be_read(tmp_path):
 def test_files_of_pcqm4mv2_that_do_not_fit(tmp_path, changes, split, message):
     write_pcqm4mv2(tmp_path, DATA, 6, **changes)
     with pytest.raises(ValueError, match=message):
-        PCQM4Mv2(str(tmp_path), split, num_conformers=1)
+        PCQM4Mv2Conformers(str(tmp_path), split, num_conformers=1)
 
 
 def test_a_split_beyond_the_table(tmp_path):
     write_pcqm4mv2(tmp_path, DATA, 6)
     torch.save({'valid': np.array([3, 12])}, tmp_path / 'raw' / 'pcqm4m-v2' / 'split_dict.pt')
     with pytest.raises(ValueError, match='the split names rows 3 to 12, but there are 12'):
-        PCQM4Mv2(str(tmp_path), 'val', num_conformers=1)
+        PCQM4Mv2Conformers(str(tmp_path), 'val', num_conformers=1)
 
 
 @pytest.mark.parametrize('changes, message', [
@@ -248,14 +248,15 @@ def test_what_is_missing_is_downloaded_and_unpacked(tmp_path, monkeypatch):
     monkeypatch.setattr(Graphs, 'url', f'file://{tmp_path}/pcqm4m-v2.zip')
     monkeypatch.setattr(pcqm4mv2, 'SDF_URL', f'file://{tmp_path}/train.sdf.tar.gz')
     root = tmp_path / 'root'
-    assert [int(item.idx) for item in PCQM4Mv2(str(root), 'val', num_conformers=1)] == [3]  # needs no geometries
+    val = PCQM4Mv2Conformers(str(root), 'val', num_conformers=1)  # needs no geometries
+    assert [int(item.idx) for item in val] == [3]
     assert not (root / 'raw' / 'pcqm4m-v2-train.sdf').exists()
     (tmp_path / 'pcqm4m-v2.zip').unlink()  # what is there is not downloaded again
     with pytest.raises(ValueError, match=f'is damaged, and removed: expected MD5 {pcqm4mv2.SDF_MD5}'):
-        PCQM4Mv2(str(root), num_conformers=1)
+        PCQM4Mv2Conformers(str(root), num_conformers=1)
     digest = hashlib.md5((tmp_path / 'train.sdf.tar.gz').read_bytes()).hexdigest()
     monkeypatch.setattr(pcqm4mv2, 'SDF_MD5', digest)
-    assert len(PCQM4Mv2(str(root), num_conformers=1)) == 3
+    assert len(PCQM4Mv2Conformers(str(root), num_conformers=1)) == 3
     assert sorted(path.name for path in (root / 'raw').iterdir()) == ['pcqm4m-v2', 'pcqm4m-v2-train.sdf']
 
 
@@ -284,16 +285,95 @@ def test_splits_of_old_and_new_numpy_are_read_without_running_code(tmp_path):
 
 
 @pytest.mark.parametrize('kind, arguments, message', [
-    (PCQM4Mv2, dict(split='valid'), r"'split' must be one of train, val, test, holdout \(got 'valid'\)"),
-    (PCQM4Mv2, dict(split='val', num_conformers=0), r"'num_conformers' must be at least 1 where no geometry is"),
-    (PCQM4Mv2, dict(num_conformers=256), r"'num_conformers' must be in 0 … 255 \(got 256\)"),
-    (PCQM4Mv2, dict(num_workers=-1), r"'seed' and 'num_workers' must not be negative \(got 0 and -1\)"),
-    (PCQM4Mv2, dict(limit=0), r"'limit' must be at least 1 \(got 0\)"),
+    (PCQM4Mv2Conformers, dict(split='valid'), r"'split' must be one of train, val, test, holdout \(got 'valid'\)"),
+    (PCQM4Mv2Conformers, dict(split='val', num_conformers=0), r"'num_conformers' must be at least 1 where no"),
+    (PCQM4Mv2Conformers, dict(num_conformers=256), r"'num_conformers' must be in 0 … 255 \(got 256\)"),
+    (PCQM4Mv2Conformers, dict(num_workers=-1), r"'seed' and 'num_workers' must not be negative \(got 0 and -1\)"),
+    (PCQM4Mv2Conformers, dict(limit=0), r"'limit' must be at least 1 \(got 0\)"),
     (Molecule3D, dict(split='valid'), r"'split' must be one of train, val, test \(got 'valid'\)"),
     (Molecule3D, dict(split_mode='size'), r"'split_mode' must be 'random' or 'scaffold' \(got 'size'\)"),
-    (RelaxedMolecules, dict(molecules=DATA[:2], gap=torch.zeros(3)), r"'gap' must be 2 finite numbers, one a molecule"),
-    (RelaxedMolecules, dict(molecules=DATA[:1], gap=torch.tensor([torch.nan])), r"\(got \[1\], 1 of them not finite\)"),
+    (ConformerDataset, dict(molecules=DATA[:2], gap=torch.zeros(3)), r"'gap' must be 2 finite numbers, one a molecule"),
+    (ConformerDataset, dict(molecules=DATA[:1], gap=torch.tensor([torch.nan])), r"\(got \[1\], 1 of them not finite\)"),
 ])
 def test_bad_arguments(tmp_path, kind, arguments, message):
     with pytest.raises(ValueError, match=message):
         kind(str(tmp_path), **arguments)
+
+
+# What a cache knows -------------------------------------------------------------------------------------------------
+
+def own(root, molecules, gap=(5.0, 6.0), **options):
+    options = dict(num_conformers=0, hydrogens=True) | options
+    return ConformerDataset(str(root), molecules, torch.tensor(gap), **options)
+
+
+@pytest.mark.parametrize('change', ['other', 'pos', 'order', 'gap'])
+def test_other_molecules_are_not_read_from_the_cache(tmp_path, change):
+    first = own(tmp_path, DATA[:2])
+    keys = {first.key, own(tmp_path, [data.clone() for data in DATA[:2]]).key}
+    assert len(keys) == 1  # equal content is equal
+    molecules, gap = list(DATA[:2]), (5.0, 6.0)
+    if change == 'other':
+        molecules = list(DATA[4:6])
+    elif change == 'order':
+        molecules = molecules[::-1]
+    elif change == 'gap':
+        gap = (5.0, 6.5)
+    else:
+        molecules[1] = DATA[1].clone()
+        molecules[1].pos = DATA[1].pos.clone()
+        molecules[1].pos[0] += 0.01
+    again = own(tmp_path, molecules, gap)
+    assert again.key not in keys
+    for item, data, value in zip(again, molecules, gap, strict=True):
+        assert sorted(item.z.tolist()) == sorted(data.z.tolist()) and float(item.gap) == value
+        assert float(torch.cdist(item.pos_relaxed, data.pos).amin(1).max()) < 2e-4
+
+
+def test_a_cut_cache_is_made_again(tmp_path):
+    first = own(tmp_path, DATA[:2])
+    path = tmp_path / 'processed' / first.key / 'pos_relaxed.npy'
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.warns(UserWarning, match=r'is cut off or of other raw files, and is made again'):
+        again = own(tmp_path, DATA[:2])
+    assert all(torch.equal(a.pos_relaxed, b.pos_relaxed) for a, b in zip(own(tmp_path, DATA[:2]), again, strict=True))
+
+
+@pytest.mark.parametrize('name, place', [('pos_relaxed', -5), ('ptr', -9), ('z', 3), ('gap', 60)])
+def test_a_flipped_byte_names_the_file(tmp_path, name, place):
+    first = own(tmp_path, DATA[:2])
+    path = tmp_path / 'processed' / first.key / f'{name}.npy'
+    content = bytearray(path.read_bytes())
+    content[place] ^= 4
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"'.*{name}.npy' is damaged.*: delete it, and it is made again"):
+        own(tmp_path, DATA[:2])
+    path.unlink()
+    with pytest.warns(UserWarning, match='made again'):
+        own(tmp_path, DATA[:2])
+
+
+@pytest.mark.parametrize('content, message', [
+    (b'', r"data.csv.gz' is empty: delete it, and fetch it again"),
+    (b'\n<!DOCTYPE html><html>404', r"data.csv.gz' is a web page, not the file that was to be downloaded: delete it"),
+    (None, r"data.csv.gz' is truncated or damaged \(.+\): delete it, and fetch it again"),
+], ids=['empty', 'page', 'cut'])
+def test_raw_files_that_are_no_downloads_are_named(tmp_path, content, message):
+    write_pcqm4mv2(tmp_path, DATA, 6)
+    path = next(tmp_path.rglob('data.csv.gz'))
+    path.write_bytes(path.read_bytes()[:-20] if content is None else content)
+    with pytest.raises(ValueError, match=message):
+        PCQM4Mv2Conformers(str(tmp_path), 'val', num_conformers=1)
+
+
+@pytest.mark.parametrize('name', ['z', 'pos', 'edge_index', 'edge_attr', 'charge', 'anything'])
+def test_the_key_is_of_all_that_a_molecule_holds(name):
+    gap = torch.tensor([5.0])
+    plain = DATA[0].clone()
+    plain.charge, plain.anything = torch.zeros(plain.num_nodes), torch.zeros(3)
+    other = plain.clone()
+    other[name] = other[name].clone()
+    other[name].view(-1)[-1] += 1
+    key, changed = (conformers._content_hash([data], gap) for data in (plain, other))
+    assert key != changed and key == conformers._content_hash([plain.clone()], gap.clone())
+    assert key != conformers._content_hash([plain], gap + 1e-6)

@@ -1,9 +1,9 @@
 r"""Relaxed geometries and HOMO-LUMO gaps from RDKit conformers, learned as PCQM4Mv2 is.
 
-    python examples/relaxed_gap.py                            2,000 molecules of QM9 that come with the package
-    python examples/relaxed_gap.py --data pcqm4mv2 --root data/pcqm4mv2 --num-workers 16 --preset pcqm4mv2
-    python examples/relaxed_gap.py --data molecule3d --root data/molecule3d --limit 50000
-    python examples/relaxed_gap.py --weights outputs/relaxed_gap/model      the test errors of an earlier run
+    python examples/conformer_gap.py                            2,000 molecules of QM9 that come with the package
+    python examples/conformer_gap.py --data pcqm4mv2 --root data/pcqm4mv2 --num-workers 16 --preset pcqm4mv2
+    python examples/conformer_gap.py --data molecule3d --root data/molecule3d --limit 50000
+    python examples/conformer_gap.py --weights outputs/conformer_gap/model      the test errors of an earlier run
 
 In training the model sees geometries near the relaxed one, on the way to it, and conformers; in the test conformers
 alone, and predictions from several of them are averaged. At the end it measures a step of the published model on this
@@ -17,16 +17,16 @@ from pathlib import Path
 import torch
 
 from torch_geometric_inertial import GeoMFormer, GeoMFormerConfig
-from torch_geometric_inertial.datasets import Molecule3D, PCQM4Mv2, QM9Sample, RelaxedMolecules
+from torch_geometric_inertial.datasets import ConformerDataset, Molecule3D, PCQM4Mv2Conformers, QM9Sample
 from torch_geometric_inertial.models.atom_predictor import AtomPredictor
 from torch_geometric_inertial.training import (
+    ConformerGapLoss,
     FitConfig,
     KeepBest,
     PackedTargets,
     RelaxationInput,
-    RelaxedGapLoss,
     fit,
-    predict_relaxed,
+    predict_from_conformers,
     relaxation_errors,
 )
 
@@ -56,7 +56,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument('--time-steps', type=int, default=3, help='steps of the published model to time; 0 for none')
     parser.add_argument('--time-batch', type=int, default=8, help='molecules in such a step')
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--out', type=Path, default=Path('outputs/relaxed_gap'), help='folder of all results')
+    parser.add_argument('--out', type=Path, default=Path('outputs/conformer_gap'), help='folder of all results')
     return parser.parse_args()
 
 
@@ -68,12 +68,12 @@ def load(args: argparse.Namespace) -> tuple[PackedTargets, PackedTargets, Packed
         return tuple(PackedTargets(*Molecule3D(root, split, limit=args.limit, **common).columns())
                      for split in ('train', 'val', 'test'))
     if args.data == 'pcqm4mv2':  # the validation set, which has no geometries, is what is reported
-        known, test = (PackedTargets(*PCQM4Mv2(root, split, limit=args.limit, **common).columns())
+        known, test = (PackedTargets(*PCQM4Mv2Conformers(root, split, limit=args.limit, **common).columns())
                        for split in ('train', 'val'))
     else:
         sample = [data for data in QM9Sample() if bool(data.gap.isfinite())][:args.limit or 2000]
         gap = torch.cat([data.gap for data in sample])
-        known = PackedTargets(*RelaxedMolecules(root, sample, gap, **common).columns())
+        known = PackedTargets(*ConformerDataset(root, sample, gap, **common).columns())
         test = None
     order = torch.randperm(len(known), generator=torch.Generator().manual_seed(0))
     tenth = max(len(known) // 10, 1) if test is None else min(max(len(known) // 50, 1), 10_000)
@@ -105,11 +105,11 @@ def train_model(train: PackedTargets, val: PackedTargets, args: argparse.Namespa
     """The model that did best on the validation molecules."""
     torch.manual_seed(args.seed)
     config = fit_config(args)
-    loss = RelaxedGapLoss(GeoMFormer(configuration(args.preset, args, train)), train)
+    loss = ConformerGapLoss(GeoMFormer(configuration(args.preset, args, train)), train)
     print(f'{loss.model} learns from {len(train):,} molecules of {args.data}')
 
-    def measure(loss: RelaxedGapLoss) -> dict[str, float]:
-        figures = relaxation_errors(predict_relaxed(loss.model, val), val)
+    def measure(loss: ConformerGapLoss) -> dict[str, float]:
+        figures = relaxation_errors(predict_from_conformers(loss.model, val), val)
         return {f'val_{name}': value for name, value in figures.items()}
     keep = KeepBest(args.out / 'model', measure, 'val_gap_mae', gap_unit='eV',
                     training=dict(data=args.data, molecules=len(train), conformers=args.num_conformers,
@@ -124,10 +124,10 @@ def report(model: AtomPredictor, train: PackedTargets, test: PackedTargets, data
     mean = train.molecule_columns['gap'].mean()
     gap = test.molecule_columns['gap']
     most = int(test.molecule_columns['num_conformers'].max())
-    one = relaxation_errors(predict_relaxed(model, test, max_conformers=1), test)
+    one = relaxation_errors(predict_from_conformers(model, test, max_conformers=1), test)
     rows = {'mean gap, RDKit geometry': dict(gap_mae=float((gap - mean).abs().mean()), rmsd=one.get('conformer_rmsd')),
             f'{type(model).__name__}, 1 conformer': one,
-            f'{type(model).__name__}, up to {most}': relaxation_errors(predict_relaxed(model, test), test)}
+            f'{type(model).__name__}, up to {most}': relaxation_errors(predict_from_conformers(model, test), test)}
     print(f'mean errors on {len(test):,} test molecules of {data}')
     print(f'{"":26} {"gap / eV":>10} {"RMSD / Å":>10}')
     for name, row in rows.items():
@@ -139,7 +139,7 @@ def time_published(train: PackedTargets, args: argparse.Namespace) -> None:
     """A training step of the published model with few molecules, and what the published run would take."""
     preset = args.data if args.data in PUBLISHED else 'pcqm4mv2'
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    loss = RelaxedGapLoss(GeoMFormer(configuration(preset, args, train)), train).to(device)
+    loss = ConformerGapLoss(GeoMFormer(configuration(preset, args, train)), train).to(device)
     optimizer = torch.optim.AdamW(loss.parameters(), lr=1e-5, fused=True)
     clock, unit = (time.process_time, 'processor ') if device == 'cpu' else (time.perf_counter, '')
     index = torch.arange(min(args.time_batch, len(train)))

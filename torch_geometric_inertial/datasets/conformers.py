@@ -8,10 +8,11 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from hashlib import sha256
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
-from zlib import crc32
 
 import numpy as np
 import torch
@@ -21,12 +22,14 @@ from tqdm import tqdm
 
 from torch_geometric_inertial.chem.conformers import METHODS
 from torch_geometric_inertial.chem.relaxation import read_relaxation
-from torch_geometric_inertial.files import write_atomically
+from torch_geometric_inertial.datasets.raw_files import raw_sizes
+from torch_geometric_inertial.files import sha256_of, write_atomically
 
+VERIFIED = 2**28  #: Bytes of a stored array up to which all of it is checked whenever it is opened.
 SHARD = 2000  #: Molecules that are worked on, and written, at a time.
 #: Column -> type, and whether it has a row an atom.
 COLUMNS: dict[str, tuple[type, bool]] = dict(
-    z=(np.uint8, True), relaxed=(np.float32, True), conformers=(np.float32, True), gap=(np.float64, False),
+    z=(np.uint8, True), pos_relaxed=(np.float32, True), conformers=(np.float32, True), gap=(np.float64, False),
     idx=(np.int64, False), num_conformers=(np.uint8, False), method=(np.uint8, False))
 
 
@@ -39,14 +42,14 @@ class Record(NamedTuple):
     gap: float
 
 
-class RelaxedDataset(Dataset):
+class StoredConformers(Dataset):
     r"""Molecules with cheap conformers, made by RDKit, and, where they are known, the relaxed geometry and a gap.
 
     Each item is a :class:`~torch_geometric.data.Data` with :obj:`z` [N], :obj:`conformers` [N, K, 3] (Å),
     :obj:`num_conformers` [1] (the rest of the K are repetitions), :obj:`pos` [N, 3] (the first conformer),
-    :obj:`relaxed` [N, 3] (Å), :obj:`gap` [1] (eV) and :obj:`idx` [1], the molecule's number in the raw files. What is
-    not known is not there. Conformers lie on the relaxed geometry, and equivalent atoms stand in the order that fits it
-    best, see :func:`~torch_geometric_inertial.chem.relaxation.read_relaxation`.
+    :obj:`pos_relaxed` [N, 3] (Å), :obj:`gap` [1] (eV) and :obj:`idx` [1], the molecule's number in the raw files. What
+    is not known is not there. Conformers lie on the relaxed geometry, and equivalent atoms stand in the order that fits
+    it best, see :func:`~torch_geometric_inertial.chem.relaxation.read_relaxation`.
 
     Everything is stored as flat arrays that are mapped into memory; :obj:`PackedTargets(*dataset.columns())` is the
     same as a training set. Making conformers of millions of molecules takes days of processor time: it is spread over
@@ -69,8 +72,7 @@ class RelaxedDataset(Dataset):
         super().__init__(root, transform)
         folder = Path(self.processed_dir) / self.key
         self.report = json.loads((folder / 'report.json').read_text())
-        stored = {name: torch.from_numpy(np.load(folder / f'{name}.npy', mmap_mode='c'))
-                  for name in ('ptr', *COLUMNS) if (folder / f'{name}.npy').is_file()}
+        stored = {name: _column(folder / f'{name}.npy', *facts) for name, facts in self.report['files'].items()}
         self._ptr = stored.pop('ptr')
         self._stored = stored
 
@@ -82,6 +84,23 @@ class RelaxedDataset(Dataset):
     def processed_file_names(self) -> list[str]:
         return [f'{self.key}/report.json']  # written last
 
+    def _process(self) -> None:
+        """What is cut off, or made from raw files of other sizes, is made again."""
+        folder = Path(self.processed_dir) / self.key
+        path = folder / 'report.json'
+        if path.is_file():
+            try:
+                report = json.loads(path.read_text())
+                fits = report['raw'] == raw_sizes(self) and all(
+                    (folder / f'{name}.npy').stat().st_size == size for name, (size, _) in report['files'].items())
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                fits = False
+            if not fits:
+                warnings.warn(f"what is stored in '{folder}' is cut off or of other raw files, and is made again",
+                              stacklevel=4)
+                shutil.rmtree(folder)
+        super()._process()
+
     def len(self) -> int:
         return self._ptr.numel() - 1
 
@@ -90,14 +109,14 @@ class RelaxedDataset(Dataset):
         data = Data(**{name: (column[a:b] if COLUMNS[name][1] else column[idx:idx + 1]).clone()
                        for name, column in self._stored.items()})
         data.z = data.z.long()
-        data.pos = data.relaxed.clone() if self.num_conformers == 0 else data.conformers[:, 0].clone()
+        data.pos = data.pos_relaxed.clone() if self.num_conformers == 0 else data.conformers[:, 0].clone()
         return data
 
     def columns(self) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
         r"""Offsets, columns with a row an atom, and columns with a row a molecule: what
         :class:`~torch_geometric_inertial.training.PackedTargets` is made of. Nothing is copied."""
         atoms = {name: column for name, column in self._stored.items() if COLUMNS[name][1]}
-        pos = atoms['relaxed'] if self.num_conformers == 0 else atoms['conformers'][:, 0]
+        pos = atoms['pos_relaxed'] if self.num_conformers == 0 else atoms['conformers'][:, 0]
         rows = {name: column for name, column in self._stored.items() if not COLUMNS[name][1]}
         return self._ptr, dict(atoms, pos=pos), rows
 
@@ -117,20 +136,23 @@ class RelaxedDataset(Dataset):
                           stacklevel=2)
         if report['read'] == len(left_out):
             raise ValueError(f"none of the {report['read']} molecules could be read (the first: {left_out[:1]})")
+        report['raw'] = raw_sizes(self)
+        report['files'] = {path.stem: [path.stat().st_size, sha256_of(path)] for path in sorted(folder.glob('*.npy'))}
         write_atomically(folder / 'report.json', lambda path: path.write_text(json.dumps(report, indent=1)))
         shutil.rmtree(shards)
 
 
-class RelaxedMolecules(RelaxedDataset):
-    r"""Own molecules with a relaxed geometry, as a :class:`RelaxedDataset`: their conformers are made from their bonds.
+class ConformerDataset(StoredConformers):
+    r"""Own molecules with a relaxed geometry, as :class:`StoredConformers`: their conformers are made from their bonds.
 
     Args:
-        root: Folder of the data; what is stored there is read again if it was made for the same gaps.
+        root: Folder of the data; what is stored there is read again if it was made from the same molecules, gaps
+            and options, with the same version of RDKit.
         molecules: With :obj:`z`, :obj:`pos` (the relaxed geometry), :obj:`edge_index`, :obj:`edge_attr` (bond orders),
             all hydrogens, and perhaps :obj:`formal_charge` [N].
         gap: Gaps [M], eV.
         num_conformers, hydrogens, seed, num_workers, transform: See
-            :class:`~torch_geometric_inertial.datasets.PCQM4Mv2`.
+            :class:`~torch_geometric_inertial.datasets.PCQM4Mv2Conformers`.
 
     Raises:
         ValueError: If there is not one finite gap a molecule.
@@ -142,7 +164,7 @@ class RelaxedMolecules(RelaxedDataset):
             raise ValueError(f"'gap' must be {len(molecules)} finite numbers, one a molecule "
                              f"(got {list(gap.shape)}, {int((~gap.isfinite()).sum())} of them not finite)")
         self._molecules, self._gap = molecules, gap
-        key = f'molecules-{len(molecules)}-{crc32(gap.double().numpy().tobytes()):08x}'
+        key = f'molecules-{len(molecules)}-{_content_hash(molecules, gap)}'
         super().__init__(root, key, num_conformers, hydrogens, seed, num_workers, None, transform)
 
     def records(self) -> Iterator[Record]:
@@ -150,6 +172,30 @@ class RelaxedMolecules(RelaxedDataset):
 
         for i, (data, gap) in enumerate(zip(self._molecules, self._gap.tolist(), strict=True)):
             yield Record(i, None, sdf_block(data, i, v3000=True), gap)
+
+
+def _content_hash(molecules: Sequence[Data], gap: Tensor) -> str:
+    """Of everything that the stored arrays depend on besides the options, and of what makes them."""
+    digest = sha256(json.dumps([list(COLUMNS), version('rdkit'), gap.double().tolist()]).encode())
+    for data in molecules:
+        for name, value in sorted(data.to_dict().items()):
+            if isinstance(value, Tensor):
+                value = value.detach().cpu()
+                digest.update(f'{name} {value.dtype} {list(value.shape)}\n'.encode())
+                digest.update(value.contiguous().numpy().tobytes())
+            else:
+                digest.update(f'{name} {value!r}\n'.encode())
+    return digest.hexdigest()[:16]
+
+
+def _column(path: Path, size: int, digest: str) -> Tensor:
+    """A stored array, mapped into memory. Its content is compared with what was stored where that takes no time."""
+    if size <= VERIFIED and sha256_of(path) != digest:
+        raise ValueError(f"'{path}' is damaged, it is not what was stored: delete it, and it is made again")
+    try:
+        return torch.from_numpy(np.load(path, mmap_mode='c'))
+    except (ValueError, EOFError, TypeError) as error:
+        raise ValueError(f"'{path}' is damaged ({error}): delete it, and it is made again") from error
 
 
 def check_gaps(idx: Iterable[int], gap: Iterable[float], path: str | Path) -> None:
@@ -200,8 +246,8 @@ def _write_shard(records: list[Record], path: Path, num_conformers: int, hydroge
             continue
         size.append(len(found.z))
         gap = None if np.isnan(record.gap) else record.gap
-        for name, value in dict(found._asdict(), gap=gap, idx=record.idx).items():
-            if value is not None:
+        for name, value in dict(found._asdict(), pos_relaxed=found.relaxed, gap=gap, idx=record.idx).items():
+            if value is not None and name in COLUMNS:
                 kind, per_atom = COLUMNS[name]
                 columns[name].append(np.asarray(value if per_atom else [value], dtype=kind))
     torch.set_num_threads(threads)

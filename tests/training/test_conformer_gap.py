@@ -8,23 +8,23 @@ from torch import nn
 
 from torch_geometric_inertial.models import GeoMFormer
 from torch_geometric_inertial.training import (
+    ConformerGapLoss,
     FitConfig,
     PackedTargets,
     RelaxationInput,
-    RelaxedGapLoss,
     fit,
-    predict_relaxed,
+    predict_from_conformers,
     relaxation_errors,
 )
-from torch_geometric_inertial.training.relaxed_gap import molecule_pairs, scheduled
+from torch_geometric_inertial.training.conformer_gap import molecule_pairs, scheduled
 
-from .relaxed_cases import relaxed_set, small_model
+from .conformer_cases import conformer_set, small_model
 
 
 def known(gap, pos, **kwargs):
     """The loss of a model whose predictions are given."""
     model = small_model()
-    loss = RelaxedGapLoss(model, relaxed_set(), **kwargs)
+    loss = ConformerGapLoss(model, conformer_set(), **kwargs)
     model.forward = lambda *_, **__: (torch.tensor(gap, dtype=torch.float64), torch.tensor(pos))
     return loss
 
@@ -32,7 +32,7 @@ def known(gap, pos, **kwargs):
 def by_hand(progress=0.0):
     """Two molecules, a pair and an atom."""
     batch = PackedTargets(torch.tensor([0, 2, 3]), dict(z=torch.tensor([1, 8, 6]), pos=torch.zeros(3, 3),
-                                                        relaxed=torch.tensor([[0.0, 0, 0], [3, 0, 0], [1, 1, 1]])),
+                                                        pos_relaxed=torch.tensor([[0.0, 0, 0], [3, 0, 0], [1, 1, 1]])),
                           dict(gap=torch.tensor([4.0, 6.0], dtype=torch.float64))).batch()
     batch.progress = progress
     return batch
@@ -75,8 +75,8 @@ def test_pairs_are_each_molecules_own(sizes):
 
 
 def test_the_model_starts_at_the_mean_gap():
-    model, data = small_model(), relaxed_set()
-    RelaxedGapLoss(model, data)
+    model, data = small_model(), conformer_set()
+    ConformerGapLoss(model, data)
     nn.init.zeros_(model.scalar_head.out.weight)
     nn.init.zeros_(model.scalar_head.out.bias)
     batch, gap = data.batch(), data.molecule_columns['gap']
@@ -85,15 +85,15 @@ def test_the_model_starts_at_the_mean_gap():
 
 
 def test_equal_gaps_have_scale_one():
-    data = relaxed_set()
+    data = conformer_set()
     data.molecule_columns['gap'] = torch.full((24, ), 5.0, dtype=torch.float64)
     model = small_model()
-    RelaxedGapLoss(model, data)
+    ConformerGapLoss(model, data)
     assert float(model.scale) == 1.0
 
 
 def test_derivatives_are_finite_where_atoms_meet():
-    loss = RelaxedGapLoss(small_model(), relaxed_set())
+    loss = ConformerGapLoss(small_model(), conformer_set())
     pos = torch.zeros(3, 3, requires_grad=True)
     loss.model.forward = lambda *_, **__: (torch.zeros(2, dtype=torch.float64), pos)
     loss(by_hand()).total.backward()
@@ -101,14 +101,14 @@ def test_derivatives_are_finite_where_atoms_meet():
 
 
 def test_training_lowers_every_term_and_beats_what_came_in(tmp_path):
-    data, held_out = relaxed_set(96), relaxed_set(48, seed=1)
-    loss = RelaxedGapLoss(small_model(), data)
+    data, held_out = conformer_set(96), conformer_set(48, seed=1)
+    loss = ConformerGapLoss(small_model(), data)
     config = FitConfig(num_steps=200, batch_size=32, lr=5e-3, warmup_steps=10, log_every=20, ema_decay=0.98)
     trained = fit(loss, data, tmp_path, config, augment=RelaxationInput())
     log = [json.loads(line) for line in (tmp_path / 'log.jsonl').read_text().splitlines()]
     for term in ('total', 'gap_mae', 'position_l1', 'distance_l1'):
         assert log[-1][term] < 0.8 * log[0][term]
-    errors = relaxation_errors(predict_relaxed(trained.model, held_out), held_out)
+    errors = relaxation_errors(predict_from_conformers(trained.model, held_out), held_out)
     assert errors['rmsd'] < 0.8 * errors['conformer_rmsd']
     gap = held_out.molecule_columns['gap']
     assert errors['gap_mae'] < 0.8 * float((gap - data.molecule_columns['gap'].mean()).abs().mean())
@@ -127,18 +127,18 @@ def test_progress_runs_from_zero_to_one_and_survives_a_stop(tmp_path):
             return PositionTerms(self.weight.square())
 
     seen = Seen()
-    fit(seen, relaxed_set(), tmp_path, FitConfig(num_steps=10, batch_size=8, accumulate=2, save_every=4))
+    fit(seen, conformer_set(), tmp_path, FitConfig(num_steps=10, batch_size=8, accumulate=2, save_every=4))
     assert seen.progress == pytest.approx([k / 10 for k in range(10) for _ in range(2)])
     (tmp_path / 'checkpoint-000000010.pt').unlink()
     again = Seen()
-    fit(again, relaxed_set(), tmp_path, FitConfig(num_steps=10, batch_size=8, save_every=4))
+    fit(again, conformer_set(), tmp_path, FitConfig(num_steps=10, batch_size=8, save_every=4))
     assert again.progress == pytest.approx([0.8, 0.9])
 
 
 def test_gaps_alone_from_relaxed_geometries():
     model = small_model(vector_head='none')
-    data = relaxed_set()
-    loss = RelaxedGapLoss(model, data, position_weight=(0, 0), distance_weight=(0, 0))
+    data = conformer_set()
+    loss = ConformerGapLoss(model, data, position_weight=(0, 0), distance_weight=(0, 0))
     batch = data.batch()
     terms = loss(batch)
     gap = model(batch.z, batch.pos, batch.batch)[0].detach()
@@ -155,14 +155,14 @@ def test_gaps_alone_from_relaxed_geometries():
 ])
 def test_errors(model, arguments, message):
     with pytest.raises(ValueError, match=message):
-        RelaxedGapLoss(small_model(**model), relaxed_set(), **arguments)
+        ConformerGapLoss(small_model(**model), conformer_set(), **arguments)
 
 
 def test_prediction_is_the_mean_over_the_conformers_that_there_are():
-    model, data = small_model(), relaxed_set(6)
+    model, data = small_model(), conformer_set(6)
     data.atom_columns['conformers'] *= torch.tensor([1.0, 1.1, 1.2]).view(1, 3, 1)
     data.molecule_columns['num_conformers'] = torch.tensor([1, 2, 3, 3, 2, 1])
-    predicted = predict_relaxed(model, data, batch_size=4)
+    predicted = predict_from_conformers(model, data, batch_size=4)
     batch = data.batch()
     with torch.no_grad():
         each = torch.stack([model.eval()(batch.z, batch.conformers[:, k], batch.batch)[0] for k in range(3)], 1)
@@ -171,22 +171,22 @@ def test_prediction_is_the_mean_over_the_conformers_that_there_are():
         assert float(predicted.gap[i]) == pytest.approx(float(each[i, :count].mean()), rel=1e-5)
         assert float(predicted.gap_spread[i]) == pytest.approx(float(each[i, :count].std(unbiased=False)), abs=1e-5)
     torch.testing.assert_close(predicted.pos, pos, atol=1e-5, rtol=0)
-    one = predict_relaxed(model, data, max_conformers=1)
+    one = predict_from_conformers(model, data, max_conformers=1)
     torch.testing.assert_close(one.gap, each[:, 0], atol=1e-5, rtol=0)
     assert float(one.gap_spread.max()) == 0
 
 
 def test_prediction_leaves_the_model_in_its_mode_and_errors_without_geometry():
-    model, data = small_model().train(), relaxed_set(4)
-    predicted = predict_relaxed(model, data)
+    model, data = small_model().train(), conformer_set(4)
+    predicted = predict_from_conformers(model, data)
     assert model.training
-    del data.atom_columns['relaxed']
+    del data.atom_columns['pos_relaxed']
     assert set(relaxation_errors(predicted, data)) == {'gap_mae'}
     with pytest.raises(ValueError, match=r"'max_conformers' must be at least 1 \(got 0\)"):
-        predict_relaxed(model, data, max_conformers=0)
+        predict_from_conformers(model, data, max_conformers=0)
     data.molecule_columns['num_conformers'][2] = 0
     with pytest.raises(ValueError, match=r"'data' must have a conformer of each molecule \(got none of 2\)"):
-        predict_relaxed(model, data)
+        predict_from_conformers(model, data)
 
 
 def test_presets_can_be_trained_this_way():

@@ -4,15 +4,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from relaxed_files import molecules, write_molecule3d, write_pcqm4mv2
+from conformer_files import molecules, write_molecule3d, write_pcqm4mv2
 
 pytest.importorskip('rdkit')
-EXAMPLE = Path(__file__).parents[2] / 'examples' / 'relaxed_gap.py'
+EXAMPLE = Path(__file__).parents[2] / 'examples' / 'conformer_gap.py'
 
 
 @pytest.fixture
 def module():
-    spec = importlib.util.spec_from_file_location('relaxed_gap_example', EXAMPLE)
+    spec = importlib.util.spec_from_file_location('conformer_gap_example', EXAMPLE)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -73,7 +73,7 @@ def test_molecule3d_has_splits_of_its_own(run, tmp_path):
 
 
 def test_the_published_training_is_that_of_the_paper(module, monkeypatch):
-    monkeypatch.setattr(sys, 'argv', ['relaxed_gap.py', '--preset', 'molecule3d', '--data', 'molecule3d'])
+    monkeypatch.setattr(sys, 'argv', ['conformer_gap.py', '--preset', 'molecule3d', '--data', 'molecule3d'])
     args = module.parse_arguments()
     config, model = module.fit_config(args), module.configuration('molecule3d', args, None)
     assert (config.num_steps, config.warmup_steps, config.lr, config.batch_size) == (1_000_000, 60_000, 3e-4, 1024)

@@ -1,6 +1,7 @@
 r"""Learning relaxed geometries and a property of them from cheap conformers."""
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -9,10 +10,12 @@ from torch_geometric.data import Data
 
 from torch_geometric_inertial.models.atom_predictor import AtomPredictor
 from torch_geometric_inertial.ops.segment import segment_mean
+from torch_geometric_inertial.superpose import superposed_rmsd
 from torch_geometric_inertial.training.packed_targets import PackedTargets
+from torch_geometric_inertial.training.relaxation_input import chosen_conformers
 
 
-class RelaxedGapTerms(NamedTuple):
+class ConformerGapTerms(NamedTuple):
     r"""The loss; then mean absolute errors of gaps (eV), of positions (Å, the three components of an atom summed) and
     of distances between atoms (Å)."""
     total: Tensor
@@ -21,7 +24,7 @@ class RelaxedGapTerms(NamedTuple):
     distance_l1: Tensor
 
 
-class RelaxedGapLoss(nn.Module):
+class ConformerGapLoss(nn.Module):
     r""":math:`|\Delta y| + w_x \lVert \Delta x \rVert_1 + w_d |\Delta d|` of a gap, of relaxed positions and of the
     distances between them, each a mean over a molecule's atoms or pairs and then over molecules, as Uni-Mol+ trains.
 
@@ -60,22 +63,22 @@ class RelaxedGapLoss(nn.Module):
         model.reference.fill_(float(gap.mean()))
         model.scale.fill_(float(deviation) if deviation > 0 else 1.0)
 
-    def forward(self, batch: Data, generator: torch.Generator | None = None) -> RelaxedGapTerms:
-        r"""The loss of a batch with :obj:`z`, :obj:`pos`, :obj:`batch`, :obj:`ptr`, :obj:`gap`, :obj:`relaxed`, and
+    def forward(self, batch: Data, generator: torch.Generator | None = None) -> ConformerGapTerms:
+        r"""The loss of a batch with :obj:`z`, :obj:`pos`, :obj:`batch`, :obj:`ptr`, :obj:`gap`, :obj:`pos_relaxed`, and
         :obj:`progress`, the share of the training that is done (0 if not there)."""
         gap, pos = self.model(batch.z, batch.pos, batch.batch, batch_size=batch.gap.size(0), vectors=self.positions,
                               validate=False)  # elements were looked at; noise does not put atoms into one place
         gap_mae = (gap - batch.gap).abs().mean()
         if not self.positions:
-            return RelaxedGapTerms(gap_mae, gap_mae, gap_mae.new_zeros(()), gap_mae.new_zeros(()))
-        position_l1 = segment_mean((pos - batch.relaxed).abs().sum(1), batch.ptr).mean()
+            return ConformerGapTerms(gap_mae, gap_mae, gap_mae.new_zeros(()), gap_mae.new_zeros(()))
+        position_l1 = segment_mean((pos - batch.pos_relaxed).abs().sum(1), batch.ptr).mean()
         row, col, pairs = molecule_pairs(batch.ptr)
-        stretch = (pos[row] - pos[col]).norm(dim=1) - (batch.relaxed[row] - batch.relaxed[col]).norm(dim=1)
+        stretch = (pos[row] - pos[col]).norm(dim=1) - (batch.pos_relaxed[row] - batch.pos_relaxed[col]).norm(dim=1)
         distance_l1 = segment_mean(stretch.abs(), pairs).mean()
         progress = batch.get('progress', 0.0)
         total = (gap_mae + scheduled(self.position_weight, progress) * position_l1
                  + scheduled(self.distance_weight, progress) * distance_l1)
-        return RelaxedGapTerms(total, gap_mae, position_l1, distance_l1)
+        return ConformerGapTerms(total, gap_mae, position_l1, distance_l1)
 
 
 def scheduled(ends: tuple[float, float], progress: float) -> float:
@@ -93,3 +96,58 @@ def molecule_pairs(ptr: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     col = row + 1 + torch.arange(row.numel(), device=ptr.device) - first[row]
     count = size * (size - 1) // 2
     return row, col, torch.cat([count.new_zeros(1), count.cumsum(0)])
+
+
+class ConformerPrediction(NamedTuple):
+    r"""Mean and standard deviation of the gaps from a molecule's conformers [M], and the positions from its first one
+    [T, 3]."""
+    gap: Tensor
+    gap_spread: Tensor
+    pos: Tensor
+
+
+def predict_from_conformers(model: AtomPredictor, data: PackedTargets, max_conformers: int | None = None,
+                            batch_size: int = 256) -> ConformerPrediction:
+    r"""Runs the model on each conformer of each molecule and averages the gaps.
+
+    Args:
+        model (AtomPredictor): Predicts one scalar and positions.
+        data (PackedTargets): With :obj:`conformers` [T, K, 3] and :obj:`num_conformers` [M].
+        max_conformers (int, optional): Conformers a molecule to use; all that it has, if not given.
+        batch_size (int): Molecules at a time.
+
+    Raises:
+        ValueError: If :obj:`max_conformers` is less than one, or a molecule has no conformer.
+    """
+    if max_conformers is not None and max_conformers < 1:
+        raise ValueError(f"'max_conformers' must be at least 1 (got {max_conformers})")
+    count = data.molecule_columns['num_conformers'].long().clamp(0, max_conformers)
+    if int(count.min()) < 1:
+        raise ValueError(f"'data' must have a conformer of each molecule (got none of {int(count.argmin())})")
+    gaps = torch.full((len(data), int(count.max())), torch.nan, dtype=torch.float64)
+
+    def conformers(index: Tensor, k: int) -> Iterator[Data]:
+        for some in index.split(batch_size):
+            batch = data.batch(some)
+            batch.pos = chosen_conformers(batch, torch.full_like(some, k))
+            yield batch
+    for k in range(gaps.size(1)):
+        index = (count > k).nonzero().flatten()
+        found = model.predict(conformers(index, k), vectors=k == 0, validate=False)
+        assert found.scalars is not None
+        gaps[index, k] = found.scalars
+        if found.vectors is not None:
+            positions = found.vectors
+    mean = gaps.nanmean(1)
+    return ConformerPrediction(mean, (gaps - mean.unsqueeze(1)).square().nanmean(1).sqrt(), positions)
+
+
+def relaxation_errors(predicted: ConformerPrediction, data: PackedTargets) -> dict[str, float]:
+    r"""Mean absolute error of gaps (eV) and, where the relaxed geometry is known, means over molecules of the root mean
+    square distance (Å) to it, after superposition, from the prediction and from the first conformer."""
+    errors = dict(gap_mae=float((predicted.gap - data.molecule_columns['gap']).abs().mean()))
+    if 'pos_relaxed' in data.atom_columns:
+        relaxed, conformer = data.atom_columns['pos_relaxed'], data.atom_columns['conformers'][:, 0]
+        errors['rmsd'] = float(superposed_rmsd(predicted.pos, relaxed, data.ptr).mean())
+        errors['conformer_rmsd'] = float(superposed_rmsd(conformer, relaxed, data.ptr).mean())
+    return errors
