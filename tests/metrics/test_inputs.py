@@ -31,7 +31,17 @@ def test_a_file_and_its_molecules_have_the_same_verdicts(tmp_path):
     assert report.protocol == 'bonds' and report.smiles[:2] == ('CCO', 'C[N+](=O)[O-]')
     assert evaluate(str(tmp_path / 'three.sdf')) == report
     memory = evaluate(molecules)
-    assert report.status[:2] == memory.status[:2] and memory.status[2] == 'unfinished'
+    assert report.status == memory.status == ('ok', 'ok', 'unfinished')
+
+
+def test_a_record_that_cannot_be_read_stays_in_the_count(tmp_path):
+    write_sdf([embedded('CCO'), embedded('CN'), embedded('CC')], tmp_path / 'three.sdf')
+    lines = (tmp_path / 'three.sdf').read_text().split('\n')
+    second = lines.index('$$$$') + 1
+    lines[second + 4] = lines[second + 4].replace(lines[second + 4].split()[0], 'nan', 1)
+    (tmp_path / 'three.sdf').write_text('\n'.join(lines))
+    report = evaluate(tmp_path / 'three.sdf', num_requested=4)
+    assert report.status == ('ok', 'unreadable', 'ok', 'missing') and report.validity == 2 / 4
 
 
 def test_what_cannot_be_read_is_a_failure_and_what_is_none_is_an_error():

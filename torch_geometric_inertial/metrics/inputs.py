@@ -7,8 +7,8 @@ from typing import Any
 
 from torch_geometric.data import Data
 
-from torch_geometric_inertial.chem import as_data, read_molecules
-from torch_geometric_inertial.chem.formats import READERS
+from torch_geometric_inertial.chem import as_data
+from torch_geometric_inertial.chem.formats import READERS, read_records
 from torch_geometric_inertial.data import molecules_of
 
 
@@ -25,7 +25,8 @@ def as_items(molecules: Any, what: str = 'molecules') -> list[Data | Exception |
         ValueError: If it is something else, or a file cannot be read.
     """
     if isinstance(molecules, (str, Path)) and _names_file(molecules):
-        return list(read_molecules(molecules, on_error='skip'))
+        return [ValueError(record.error) if record.molecule is None else record.molecule
+                for record in read_records(molecules)]
     if isinstance(molecules, Data):
         return list(molecules_of(molecules))
     if isinstance(molecules, (str, bytes, Path)) or not isinstance(molecules, Iterable):
