@@ -31,8 +31,8 @@ ALL = ['InertialAR/tiny', 'InertialAR/small', 'InertialAR/base', 'InertialAR/pap
 
 
 def write(model: models.AtomAutoregressor, num: int, num_steps: int | None) -> None:
-    allowed = torch.ones(model.stop + 1, dtype=torch.bool)
-    allowed[model.stop] = False
+    allowed = torch.ones(model.network.stop + 1, dtype=torch.bool)
+    allowed[model.network.stop] = False
     sampling = SamplingConfig() if num_steps is None else SamplingConfig(num_steps=num_steps)
     requests = [GenerationRequest(i, ATOMS, allowed=allowed) for i in range(num)]
     written = list(generate_molecules(model, requests, sampling, batch_size=num))
@@ -41,16 +41,16 @@ def write(model: models.AtomAutoregressor, num: int, num_steps: int | None) -> N
 
 @torch.no_grad()
 def write_as_released(model: models.AtomAutoregressor, num: int, num_grid: int) -> None:
-    head, generator = model.head, torch.Generator().manual_seed(0)
+    head, generator = model.network.head, torch.Generator().manual_seed(0)
     sigmas = noise_levels(num_grid, 80.0, 1e-4, 7.0)
     tokens, places = [model.condition(None, num)], [torch.zeros(num, 3)]
     for t in range(ATOMS):
         x, pos = torch.stack(tokens, dim=1).flatten(0, 1), torch.stack(places, dim=1).flatten(0, 1)
         ptr = torch.arange(num + 1) * (t + 1)
-        h = model.type_states(x, pos, ptr, None)
-        prob = model.type_head(h)[t::t + 1, :model.stop].float().softmax(dim=-1)
+        h = model.network.type_states(x, pos, ptr, None)
+        prob = model.network.type_head(h)[t::t + 1, :model.network.stop].float().softmax(dim=-1)
         types = prob.multinomial(1, generator=generator).squeeze(1)
-        z = model.place_states(h, x, types.repeat_interleave(t + 1), pos, ptr)[t::t + 1]
+        z = model.network.place_states(h, x, types.repeat_interleave(t + 1), pos, ptr)[t::t + 1]
         cond = head.cond_linear(z)
 
         def denoise(i: int, y: torch.Tensor, cond: torch.Tensor = cond) -> torch.Tensor:
@@ -59,7 +59,7 @@ def write_as_released(model: models.AtomAutoregressor, num: int, num_grid: int) 
         place = heun(denoise, sigmas[0] * torch.randn(num, 3, generator=generator), sigmas)
         places.append(place)
         slot, none = torch.full((num, ), t), torch.zeros(num, dtype=torch.long)
-        tokens.append(model.embedding(types, slot, place, place, types, none))
+        tokens.append(model.network.embedding(types, slot, place, place, types, none))
 
 
 def timed(clock: Callable[[], float], call: Callable, *args) -> float:
@@ -80,9 +80,9 @@ def split(model: models.AtomAutoregressor, clock: Callable[[], float], call: Cal
             return out
         return call
 
-    with (patch.object(model, 'type_states', watched('type', model.type_states)),
-          patch.object(model, 'place_states', watched('coord', model.place_states)),
-          patch.object(model.head, 'sample', watched('head', model.head.sample))):
+    with (patch.object(model, 'type_states', watched('type', model.network.type_states)),
+          patch.object(model, 'place_states', watched('coord', model.network.place_states)),
+          patch.object(model.network.head, 'sample', watched('head', model.network.head.sample))):
         total = timed(clock, call, *args)
     return {name: spent[name] / total for name in ('type', 'coord', 'head')}
 

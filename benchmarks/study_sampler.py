@@ -57,7 +57,7 @@ def flow(model: InertialAR, args: argparse.Namespace) -> None:
     exact = {}
     for sigma_max in {GRIDS[grid][0] for grid in args.grids}:
         with grid_of(model, sigma_max, 2e-3, 7.0):
-            exact[sigma_max] = model.head.sample(cond, noise, 399, 'heun', neighbors=neighbors)
+            exact[sigma_max] = model.network.head.sample(cond, noise, 399, 'heun', neighbors=neighbors)
     reference = exact[max(exact)]
     for sigma_max, x in exact.items():
         print(f'200 steps from {sigma_max:g} Å against {max(exact):g} Å: {distance(x, reference)}')
@@ -67,14 +67,14 @@ def flow(model: InertialAR, args: argparse.Namespace) -> None:
             row = f'{solver:8} {grid:16}'
             for n in args.steps:
                 with grid_of(model, *GRIDS[grid]):
-                    x = model.head.sample(cond, noise, n, solver, neighbors=neighbors)
+                    x = model.network.head.sample(cond, noise, n, solver, neighbors=neighbors)
                 row += f'{distance(x, exact[GRIDS[grid][0]]):>16}'
             print(row, flush=True)
 
 
 def grid_of(model: InertialAR, sigma_max: float, sigma_min: float, rho: float):
     r"""The sampler on another grid of noise levels."""
-    return patch.multiple(diffusion_head, SIGMA_MAX=sigma_max / model.head.sigma_data, SIGMA_MIN=sigma_min, RHO=rho)
+    return patch.multiple(diffusion_head, SIGMA_MAX=sigma_max / model.network.head.sigma_data, SIGMA_MIN=sigma_min, RHO=rho)
 
 
 def distance(x: Tensor, y: Tensor) -> str:
@@ -88,18 +88,18 @@ def places(model: InertialAR, num_places: int) -> tuple[Tensor, NeighborContext 
     canonical = Compose([InertialFrame(), CanonicalOrder(model.config.order)])
     batch = canonical(Batch.from_data_list([d for d in QM9Sample()[:400] if set(d.z.tolist()) <= set(model.elements)]))
     told: list[tuple[Tensor, NeighborContext | None]] = []
-    head = model.head.loss
+    head = model.network.head.loss
 
     def listen(y: Tensor, cond: Tensor, num_draws: int, generator: torch.Generator | None,
                neighbors: NeighborContext | None) -> Tensor:
         told.append((cond, neighbors))
         return head(y, cond, num_draws, generator, neighbors)
 
-    model.head.loss = listen
+    model.network.head.loss = listen
     try:
         model(batch)
     finally:
-        model.head.loss = head
+        model.network.head.loss = head
     cond, neighbors = told[0]
     some = torch.randperm(cond.size(0), generator=torch.Generator().manual_seed(0))[:num_places]
     return cond[some], None if neighbors is None else NeighborContext(*(t[some] for t in neighbors))

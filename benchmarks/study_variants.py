@@ -75,7 +75,7 @@ def run(name: str, args: argparse.Namespace, config: dict | None = None, augment
     train, held_out = data.batch(torch.arange(9000)), data.batch(torch.arange(9000, 10_000))
     torch.manual_seed(args.seed)
     model = InertialAR(c).fit_landmarks(train.pos)
-    model.head.network.compile(dynamic=True)
+    model.network.head.network.compile(dynamic=True)
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         bfloat16 = torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported()

@@ -54,7 +54,7 @@ def train(molecules: PackedMolecules, held_out: PackedMolecules, args: argparse.
     model = InertialAR(InertialARConfig.preset(args.preset, elements=elements)).fit_landmarks(molecules.pos)
     print(f'{model} learns from {len(molecules):,} molecules for {args.max_minutes:g} minutes')
     if args.max_minutes >= 10:
-        model.head.network.compile(dynamic=True)  # takes a minute, saves a third of the others
+        model.network.head.network.compile(dynamic=True)  # takes a minute, saves a third of the others
 
     def judge(averaged: InertialAR, step: int) -> dict[str, float]:
         """The held-out loss and the stability of new molecules, for the log."""

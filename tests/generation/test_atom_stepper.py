@@ -16,18 +16,18 @@ from torch_geometric_inertial.nn.diffusion_head import NUM_STEPS
 def spy(model, function):
     """Runs :obj:`function` and returns its result, and what passed through the parts of the model, call by call."""
     seen = {name: [] for name in ('logits', 'cond', 'parent', 'told')}
-    next_type = model.embedding.next_type
+    next_type = model.network.embedding.next_type
 
     def told(types):
         seen['told'].append(types.clone())
         return next_type(types)
 
     hooks = [
-        model.type_head.register_forward_hook(lambda _, args, out: seen['logits'].append(out.clone())),
-        model.head.cond_linear.register_forward_hook(lambda _, args, out: seen['cond'].append(args[0].clone())),
+        model.network.type_head.register_forward_hook(lambda _, args, out: seen['logits'].append(out.clone())),
+        model.network.head.cond_linear.register_forward_hook(lambda _, args, out: seen['cond'].append(args[0].clone())),
         model.frame_builder.register_forward_hook(lambda _, args, out: seen['parent'].append(args[2].clone())),
     ]
-    with patch.object(model.embedding, 'next_type', told):
+    with patch.object(model.network.embedding, 'next_type', told):
         result = function()
     for hook in hooks:
         hook.remove()
@@ -101,7 +101,7 @@ def test_neither_global_random_state_nor_mode_change(make_model):
 def test_molecules_are_whole_or_say_that_they_are_not(make_model, seed, max_atoms):
     model = make_model(elements=(8, 1, 17))
     with torch.no_grad():
-        model.type_head[-1].weight[model.stop] = 0  # neither likely nor rare
+        model.network.type_head[-1].weight[model.network.stop] = 0  # neither likely nor rare
     for molecule in model.generate(4, seed=seed, num_steps=3, max_atoms=max_atoms):
         assert set(molecule.z.tolist()) <= {8, 1, 17}
         assert 1 <= molecule.num_nodes <= max_atoms
@@ -136,7 +136,7 @@ def test_temperature_zero_writes_the_most_likely_types(make_model):
         for seed in range(3):
             (molecule, ), seen = spy(model, lambda s=seed, f=function: model.generate(1, seed=s, num_steps=4, **f))
             logits = torch.cat(seen['logits'])
-            logits[0, model.stop] = -torch.inf
+            logits[0, model.network.stop] = -torch.inf
             best = logits.argmax(1)[:molecule.num_nodes]
             assert molecule.z.tolist() == torch.tensor(model.elements)[best].tolist()
 

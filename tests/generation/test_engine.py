@@ -100,7 +100,7 @@ def test_nothing_is_lost_when_memory_runs_out(make_model, error):
         calls.append(args[0].size(0))
         if args[0].size(0) > 3 and len(calls) > 6:  # not at once: some are done by then
             raise error
-    for module in (model.type_stack, model.coord_stack):
+    for module in (model.network.type_stack, model.network.coord_stack):
         hook = module.register_forward_pre_hook(scarce)
         calls.clear()
         with pytest.warns(UserWarning, match='memory ran out: going on with . at a time'):
@@ -117,7 +117,7 @@ def test_other_errors_and_too_little_memory_for_one_are_raised(make_model):
         def broken(module, args, error=error, calls=calls):
             calls.append(args[0].size(0))
             raise error
-        hook = model.type_stack.register_forward_pre_hook(broken)
+        hook = model.network.type_stack.register_forward_pre_hook(broken)
         with warnings.catch_warnings(), pytest.raises(RuntimeError, match=str(error)):
             warnings.simplefilter('ignore')
             model.generate(5, **FAST)

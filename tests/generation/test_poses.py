@@ -35,7 +35,7 @@ def test_the_pose_is_drawn_by_the_likelihood(make_model):
     """A model that gives nearly all weight to one candidate takes it."""
     model = make_model(order='heavy_first')
     scaffold = spread_out(torch.Generator().manual_seed(1), 4, [6, 8])
-    prefill, expected, begun = model.prefill, [], []
+    prefill, expected, begun = model.network.prefill, [], []
 
     def score(data, noise):
         score = torch.zeros(data.ptr.numel() - 1)
@@ -52,7 +52,7 @@ def test_the_pose_is_drawn_by_the_likelihood(make_model):
         return prefill(types, pos, ptr, *others)
 
     with (patch.object(model, 'prefill', begin), patch.object(poses, 'propose_poses', propose),
-          patch.object(model, 'prefix_log_prob', score)):
+          patch.object(model.network, 'prefix_log_prob', score)):
         model.complete(scaffold, 3, num_poses=8, **FAST)
     assert len(begun) == 3
     torch.testing.assert_close(torch.stack(begun), torch.stack(expected))

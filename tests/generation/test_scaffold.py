@@ -37,7 +37,7 @@ def test_what_follows_a_beginning_is_what_followed_when_it_was_written(make_mode
         for size in {1, whole.num_nodes // 2, whole.num_nodes - 1} - {0}:
             start = Data(z=whole.z[:size], pos=whole.pos[:size])
             with (patch.object(poses, 'propose_poses', as_it_is), patch.object(scaffold_module, 'MIN_DISTANCE', 0),
-                  patch.object(model, 'prefix_log_prob', lambda *_: torch.zeros(1)),
+                  patch.object(model.network, 'prefix_log_prob', lambda *_: torch.zeros(1)),
                   patch.object(atom_transformer, 'find_parents', lambda *_, known=parents[:, :size]: known)):
                 again, rows = rows_through(model, lambda start=start, seed=seed: model.complete(
                     start, 1, seed=seed, num_poses=1, **FAST))
@@ -81,7 +81,7 @@ def test_completion_is_a_function_of_seed_and_number(make_model):
 def test_only_hydrogens_are_added(make_model):
     model = make_model(order='heavy_first')
     with torch.no_grad():
-        model.type_head[-1].weight[[1, 2, 3]] += 5  # it would rather write others
+        model.network.type_head[-1].weight[[1, 2, 3]] += 5  # it would rather write others
     generator = torch.Generator().manual_seed(0)
     heavy = [spread_out(generator, n, [6, 7, 8]) for n in (1, 4, 2, 6)]
     written = model.add_hydrogens(heavy, seed=1, **FAST)
@@ -104,7 +104,7 @@ def test_hydrogens_are_placed_again_in_the_order_that_they_imply(make_model):
     model = make_model(order='heavy_first')
     generator = torch.Generator().manual_seed(0)
     heavy = [spread_out(generator, n, [6, 7, 8]) for n in (4, 3)]
-    prefill, begun = model.prefill, []
+    prefill, begun = model.network.prefill, []
 
     def begin(types, pos, ptr, *others):
         begun.append([x.tolist() for x in types.split(ptr.diff().tolist())])

@@ -6,8 +6,7 @@ from torch_geometric_inertial import AtomAutoregressor, CanonicalOrder, Inertial
 from torch_geometric_inertial.datasets import QM9Sample
 
 #: Arrangements of the network whose laws are the same.
-VARIANTS = [dict(), dict(coordinate_target='absolute'), dict(coordinate_target='absolute', fusion='heads'),
-            dict(environment_channels=0, valence_channels=0), dict(kind='quetzal')]
+VARIANTS = [dict(), dict(kind='quetzal')]
 FAST = dict(num_steps=4, max_atoms=12)
 
 
@@ -24,17 +23,15 @@ def small_model(seed: int = 0, awake: bool = True, kind: str = 'inertial_ar', **
     if kind == 'quetzal':
         small |= dict(num_layers=4, coord_features=8, head_features=8, bandwidth=0.5)
     else:
-        small |= dict(type_layers=2, coord_layers=2, environment_channels=16, num_landmarks=24, modulation='shared')
-    if fields.get('coordinate_target') == 'absolute' and fields.get('fusion') == 'heads':
-        small['environment_channels'] = 0
+        small |= dict(bonds=False, order='smiles', type_layers=2, coord_layers=2, num_landmarks=24)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = (Quetzal if kind == 'quetzal' else InertialAR)(**(small | fields))
         if awake:
             for name, p in model.named_parameters():
-                if p.dim() > 1 and (float(p.detach().std()) < 0.1 or 'network.field' in name):
+                if p.dim() > 1 and float(p.detach().std()) < 0.1:
                     # The flow of a wild head would blow the last digit of float32 up to ångströms.
-                    torch.nn.init.normal_(p, std=0.02 if name.startswith('head.network') else 0.1)
+                    torch.nn.init.normal_(p, std=0.02 if name.startswith('network.head.network') else 0.1)
     return model.eval()
 
 
@@ -61,8 +58,8 @@ def rows_through(model, function):
         def hook(module, args, out):
             rows[name] += args[0].size(0)
         return hook
-    hooks = [model.type_head.register_forward_hook(count('type')),
-             model.head.cond_linear.register_forward_hook(count('place'))]
+    hooks = [model.network.type_head.register_forward_hook(count('type')),
+             model.network.head.cond_linear.register_forward_hook(count('place'))]
     result = function()
     for hook in hooks:
         hook.remove()

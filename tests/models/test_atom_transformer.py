@@ -21,14 +21,14 @@ def read(model, molecules):
     """Type logits of all tokens, and conditions and local coordinates of all atoms, as the losses see them."""
     seen = {}
     hooks = [
-        model.type_head.register_forward_hook(lambda _, args, out: seen.update(logits=out)),
-        model.head.cond_linear.register_forward_hook(lambda _, args, out: seen.update(cond=args[0])),
+        model.network.type_head.register_forward_hook(lambda _, args, out: seen.update(logits=out)),
+        model.network.head.cond_linear.register_forward_hook(lambda _, args, out: seen.update(cond=args[0])),
     ]
     def loss(y, *args):
         seen.update(local=y)
-        return DiffusionHead.loss(model.head, y, *args)
+        return DiffusionHead.loss(model.network.head, y, *args)
 
-    with torch.no_grad(), patch.object(model.head, 'loss', loss):
+    with torch.no_grad(), patch.object(model.network.head, 'loss', loss):
         seen['loss'] = model(Batch.from_data_list(molecules), generator())
     for hook in hooks:
         hook.remove()
@@ -94,7 +94,7 @@ def test_the_stop_token_has_a_type_and_no_place(make_model, qm9):
 def test_the_type_loss_is_the_cross_entropy_of_every_atom_and_the_stop(make_model, qm9):
     model, molecule = make_model(), qm9[5]
     seen = read(model, [molecule])
-    target = torch.tensor([*(model.elements.index(int(z)) for z in molecule.z), model.stop])
+    target = torch.tensor([*(model.elements.index(int(z)) for z in molecule.z), model.network.stop])
     expected = -seen['logits'].log_softmax(1).gather(1, target[:, None]).mean()
     torch.testing.assert_close(seen['loss'].type, expected)
 
@@ -193,6 +193,6 @@ def test_errors(make_model, qm9):
         (spoilt(good, z=fluorine), r"'z' must be one of the model's elements H, C, N, O \(got 9 at atom 4\)"),
         (spoilt(good, groups=torch.ones(1, 3)), r"'groups' must be \[1, 0\] \(got \(1, 3\)\)"),
     ]:
-        for read_it in (model, model.tokenize) if 'groups' not in data else (model, ):
+        for read_it in (model, model.network.tokenize) if 'groups' not in data else (model, ):
             with pytest.raises(ValueError, match=message):
                 read_it(data)

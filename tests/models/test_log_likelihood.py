@@ -5,10 +5,10 @@ from unittest.mock import patch
 import pytest
 import torch
 from torch_geometric.data import Batch, Data
+from torch_geometric_inertial.nn.local_frame import find_parents
 
 from torch_geometric_inertial.models import log_likelihood
 from torch_geometric_inertial.models.log_likelihood import prefix_log_prob
-from torch_geometric_inertial.nn.local_frame import find_parents
 
 KINDS = [dict(), dict(kind='quetzal')]
 
@@ -52,11 +52,11 @@ def test_a_new_quetzal_is_a_gaussian_and_a_uniform_choice(make_model, qm9):
 
 def test_the_places_of_a_new_inertial_ar_are_gaussians_in_their_own_axes(make_model, qm9):
     model, molecule = make_model(awake=False, valence_channels=0), qm9[7]
-    found, local = model.log_prob(molecule), model.encode(molecule).local.double()
-    s2 = model.head.sigma_data**2 + 2e-3**2
+    found, local = model.log_prob(molecule), model.network.encode(molecule).local.double()
+    s2 = model.network.head.sigma_data**2 + 2e-3**2
     torch.testing.assert_close(found.coord, -1.5 * math.log(2 * math.pi * s2) - local.square().sum(1) / (2 * s2),
                                atol=1e-6, rtol=1e-6)
-    parent = find_parents(molecule.pos[None], model.radii[model.vocabulary[molecule.z]][None])[0]
+    parent = find_parents(molecule.pos[None], model.network.radii[model.network.vocabulary[molecule.z]][None])[0]
     distance = (molecule.pos - molecule.pos[parent]).norm(dim=1)[1:]
     torch.testing.assert_close(local.norm(dim=1)[1:].float(), distance, atol=1e-5, rtol=1e-5)
 
@@ -85,8 +85,8 @@ def test_types_are_the_cross_entropy_of_training(make_model, qm9):
     model, molecule = make_model(), qm9[5]
     with torch.no_grad():
         loss = model(molecule, torch.Generator().manual_seed(0))
-    found, logits = model.log_prob(molecule, num_steps=1), model.encode(molecule).type_logits.detach().double()
-    no_stop = torch.log1p(-logits[0].softmax(0)[model.stop])  # training does not know that a molecule has an atom
+    found, logits = model.log_prob(molecule, num_steps=1), model.network.encode(molecule).type_logits.detach().double()
+    no_stop = torch.log1p(-logits[0].softmax(0)[model.network.stop])  # training does not know that a molecule has an atom
     n = molecule.num_nodes
     assert -(float(found.type.sum() + found.stop) + float(no_stop)) / (n + 1) == pytest.approx(float(loss.type), 1e-5)
     assert -found.parent.sum().item() / (n - 1) == pytest.approx(float(loss.parent), 1e-5)
@@ -138,9 +138,9 @@ def test_the_bound_of_an_untrained_head_is_its_gaussian(make_model):
     generator = torch.Generator().manual_seed(0)
     a, b = (Data(z=torch.tensor([6, 8, 1]), pos=torch.randn(3, 3, generator=generator)) for _ in range(2))
     with torch.no_grad(), patch.object(log_likelihood, 'NOISE_LEVELS', (1e-4, 1e4, 2000)):
-        out = model.encode(Batch.from_data_list([a, b]))
+        out = model.network.encode(Batch.from_data_list([a, b]))
         uniform = out._replace(type_logits=torch.zeros_like(out.type_logits))
-        score = prefix_log_prob(uniform, model.head, torch.zeros(6, 3))
+        score = prefix_log_prob(uniform, model.network.head, torch.zeros(6, 3))
     expected = -(a.pos.square().sum() - b.pos.square().sum()) / (2 * 0.9**2)
     torch.testing.assert_close((score[0] - score[1]).float(), expected, atol=1e-3, rtol=1e-3)
 
@@ -150,15 +150,15 @@ def test_types_and_parents_count_and_molecules_do_not_mix(make_model, qm9):
     molecules = qm9[:5]
     noise = torch.randn(3, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        out = model.encode(Batch.from_data_list(molecules))
-        score = prefix_log_prob(out, model.head, noise.expand(out.local.size(0), 3))
+        out = model.network.encode(Batch.from_data_list(molecules))
+        score = prefix_log_prob(out, model.network.head, noise.expand(out.pos.size(0), 3))
         for i, data in enumerate(molecules):
-            alone = model.encode(data)
-            own = prefix_log_prob(alone, model.head, noise.expand(data.num_nodes, 3))
+            alone = model.network.encode(data)
+            own = prefix_log_prob(alone, model.network.head, noise.expand(data.num_nodes, 3))
             torch.testing.assert_close(own[0], score[i], atol=1e-3, rtol=1e-4)
             types = alone.type_logits[:-1].log_softmax(1)[torch.arange(data.num_nodes), alone.next_type[:-1]].sum()
             parents = alone.parent_logits.log_softmax(1)[torch.arange(data.num_nodes), alone.parent][1:].sum()
             flat = alone._replace(type_logits=torch.zeros_like(alone.type_logits), parent_logits=None)
-            places = prefix_log_prob(flat, model.head, noise.expand(data.num_nodes, 3))
-            uniform = data.num_nodes * torch.tensor(model.stop + 1.0).log()
+            places = prefix_log_prob(flat, model.network.head, noise.expand(data.num_nodes, 3))
+            uniform = data.num_nodes * torch.tensor(model.network.stop + 1.0).log()
             torch.testing.assert_close((own - places - uniform)[0].float(), types + parents, atol=1e-3, rtol=1e-4)

@@ -24,7 +24,7 @@ def test_the_published_models_have_their_published_sizes(name, parameters):
         model = Quetzal(QuetzalConfig.preset(name))
         more = Quetzal(QuetzalConfig.preset(name, elements=tuple(range(1, 119))))
     assert num_parameters(model) == num_parameters(more) == parameters
-    assert model.channels // model.config.heads == 64
+    assert model.network.channels // model.config.heads == 64
     assert repr(model) == f"Quetzal({parameters:,} parameters, order='heavy_first')"
 
 
@@ -36,7 +36,7 @@ def test_a_configuration_survives_json(name):
 
 def test_what_is_loaded_has_the_same_random_features(make_model, tmp_path):
     model, other = make_model(kind='quetzal'), make_model(seed=1, kind='quetzal')
-    assert not torch.equal(model.embedding.fourier.freqs, other.embedding.fourier.freqs)
+    assert not torch.equal(model.network.embedding.fourier.freqs, other.embedding.fourier.freqs)
     again = Quetzal.from_pretrained(model.save_pretrained(tmp_path, dtype=torch.float16))
     for name in ('embedding.fourier.freqs', 'head.network.coord_fourier.phases', 'head.network.noise_fourier.freqs'):
         assert torch.equal(again.get_buffer(name), model.get_buffer(name))
@@ -47,7 +47,7 @@ def test_atomic_numbers_are_the_rows_of_both_tables(make_model, qm9):
     """A model of more elements, or in another order, with the same tables thinks the same."""
     few, many = make_model(kind='quetzal'), make_model(kind='quetzal', elements=(9, 8, 35, 7, 6, 1, 16))
     many.load_state_dict(few.state_dict())
-    a, b = (model.encode(Batch.from_data_list(qm9[:3])) for model in (few, many))
+    a, b = (model.network.encode(Batch.from_data_list(qm9[:3])) for model in (few, many))
     torch.testing.assert_close(a.cond, b.cond)
     shared = [*few.elements, 'stop']
     column = [(*many.elements, 'stop').index(z) for z in shared]
@@ -57,8 +57,8 @@ def test_atomic_numbers_are_the_rows_of_both_tables(make_model, qm9):
 
 def _h(model, molecules):
     seen = {}
-    hook = model.type_head.register_forward_hook(lambda _, args, out: seen.update(h=args[0]))
-    model.encode(Batch.from_data_list(molecules))
+    hook = model.network.type_head.register_forward_hook(lambda _, args, out: seen.update(h=args[0]))
+    model.network.encode(Batch.from_data_list(molecules))
     hook.remove()
     return seen['h']
 
@@ -78,10 +78,10 @@ def test_a_token_is_the_sum_of_its_parts(make_model):
 
 def test_the_second_stack_sees_the_first_and_the_next_type_alone(make_model, qm9):
     model, seen = make_model(kind='quetzal'), {}
-    model.type_head.register_forward_hook(lambda _, args, out: seen.update(h=args[0]))
-    model.coord_stack.register_forward_pre_hook(lambda _, args: seen.update(x=args[0]))
-    reading = model.encode(qm9[4])
-    torch.testing.assert_close(seen['x'], seen['h'] + model.embedding.next_type(reading.next_type))
+    model.network.type_head.register_forward_hook(lambda _, args, out: seen.update(h=args[0]))
+    model.network.coord_stack.register_forward_pre_hook(lambda _, args: seen.update(x=args[0]))
+    reading = model.network.encode(qm9[4])
+    torch.testing.assert_close(seen['x'], seen['h'] + model.network.embedding.next_type(reading.next_type))
 
 
 def test_the_stop_has_no_place_unless_asked_for(make_model, qm9):
@@ -93,7 +93,7 @@ def test_the_stop_has_no_place_unless_asked_for(make_model, qm9):
 
     for stop_place in (False, True):
         model = make_model(kind='quetzal', stop_place=stop_place)
-        with patch.object(model.head, 'loss', lambda *args, head=model.head: loss(head, *args)):
+        with patch.object(model.network.head, 'loss', lambda *args, head=model.network.head: loss(head, *args)):
             model(batch, torch.Generator().manual_seed(0))
     (y, cond), (with_stop, stop_cond) = heard
     assert y.size(0) == batch.num_nodes and with_stop.size(0) == batch.num_nodes + 3
@@ -105,9 +105,9 @@ def test_the_stop_has_no_place_unless_asked_for(make_model, qm9):
 
 def test_the_model_sees_absolute_coordinates(make_model, qm9):
     model, molecule = make_model(kind='quetzal'), qm9[6]
-    seen = model.encode(molecule)
+    seen = model.network.encode(molecule)
     assert torch.equal(seen.local, molecule.pos) and seen.parent_logits is None
-    shifted = model.encode(Data(z=molecule.z, pos=molecule.pos + 1.0))
+    shifted = model.network.encode(Data(z=molecule.z, pos=molecule.pos + 1.0))
     assert (shifted.type_logits - seen.type_logits)[1:].abs().amax(1).min() > 1e-4
     torch.testing.assert_close(shifted.type_logits[0], seen.type_logits[0])
 
@@ -167,7 +167,7 @@ def test_conditions_are_added_to_the_first_token(make_model, qm9):
     plain = make_model(kind='quetzal')
     assert num_parameters(model) == num_parameters(plain) + 3 * 32 + 32 * 32
     model.fit_properties(torch.tensor([[1.0], [3.0]]))
-    begin = model.embedding.begin()
+    begin = model.network.embedding.begin()
     torch.testing.assert_close(model.condition(None, 2), begin.expand(2, -1))
     groups = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
     asked = model.condition(dict(groups=groups), 2)
@@ -176,7 +176,7 @@ def test_conditions_are_added_to_the_first_token(make_model, qm9):
     molecules = model.generate(2, groups=groups, properties={'gap': 2.0}, max_atoms=4, num_steps=3)
     assert len(molecules) == 2
     model.condition.reset_parameters()
-    assert torch.equal(model.condition(None, 1)[0], model.embedding.begin())
+    assert torch.equal(model.condition(None, 1)[0], model.network.embedding.begin())
     assert 'condition.null' not in model.state_dict()
 
 

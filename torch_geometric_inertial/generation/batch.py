@@ -12,7 +12,6 @@ from torch_geometric_inertial.generation.atom_model import AtomModel
 from torch_geometric_inertial.generation.draws import RandomNumbers
 from torch_geometric_inertial.generation.poses import Poses
 from torch_geometric_inertial.generation.requests import GenerationRequest
-from torch_geometric_inertial.nn.kv_cache import extended
 
 FIRST_SLOTS = 32  #: Atoms per molecule that memory is taken for at first.
 
@@ -42,7 +41,7 @@ class GenerationBatch:
     follow.
 
     With guidance each molecule has two branches, conditional and unconditional, that share atoms and differ in tokens:
-    branch b of row r is number :obj:`r * branches + b` in :obj:`token`, :obj:`memory` and the caches.
+    branch b of row r is number :obj:`r * branches + b` in :obj:`token` and the caches.
 
     Args:
         model (AtomModel): Whose molecules.
@@ -58,10 +57,9 @@ class GenerationBatch:
         types (Tensor): Types of placed atoms [R, N]; the stop type where none is yet.
         pos (Tensor): Their positions [R, N, 3].
         slots (int): Atoms per molecule that there is memory for.
-        memory (Tensor): Their vectors from the second stack [R * branches, slots, C].
         token (Tensor): The last token, which no stack has seen yet [R * branches, C].
         token_pos (Tensor): Its position [R, 3].
-        uniform (Tensor): Uniform numbers [R, N + 1, 2].
+        uniform (Tensor): Uniform numbers [R, N + 1].
         noise (Tensor): Normal numbers [R, N, 3].
         while_waiting (Tensor): Types that may be drawn while atoms of the scaffold wait [R, V].
         allowed (Tensor): Types that may be drawn from then on [R, V].
@@ -76,10 +74,9 @@ class GenerationBatch:
         self.count, self.waiting, self.limit = (torch.zeros(capacity, dtype=torch.long) for _ in range(3))
         self.types = torch.full((capacity, max_atoms), self.stop, device=like.device)
         self.pos = like.new_zeros(capacity, max_atoms, 3)
-        self.memory = like.new_zeros(capacity * branches, self.slots, model.channels)
         self.token = like.new_zeros(capacity * branches, model.channels)
         self.token_pos = like.new_zeros(capacity, 3)
-        self.uniform = like.new_zeros(capacity, max_atoms + 1, 2)
+        self.uniform = like.new_zeros(capacity, max_atoms + 1)
         self.noise = like.new_zeros(capacity, max_atoms, 3)
         self.while_waiting, self.allowed = (like.new_zeros(capacity, self.stop + 1, dtype=torch.bool) for _ in range(2))
         self.queue_types = torch.zeros_like(self.types)
@@ -101,7 +98,6 @@ class GenerationBatch:
         if num_atoms <= self.slots:
             return
         self.slots = min(self.max_atoms, max(num_atoms, 2 * self.slots))
-        self.memory = extended(self.memory, self.slots)
         for cache in self.caches:
             cache.extend(self.slots + 1)
 
@@ -125,7 +121,7 @@ class GenerationBatch:
         self.allowed[at] = torch.stack([everything if s.request.allowed is None else s.request.allowed
                                         for s in sequences]).to(device)
         branches = self.branch_rows(at)
-        self.token[branches], self.memory[branches] = begin, 0
+        self.token[branches] = begin
         for cache in self.caches:
             cache.clear(branches)
         return at
@@ -166,7 +162,7 @@ class GenerationBatch:
                       self.queue_types, self.queue_pos):
                 x[hole] = x[source]
             hole, source = self.branch_rows(hole), self.branch_rows(source)
-            self.token[hole], self.memory[hole] = self.token[source], self.memory[source]
+            self.token[hole] = self.token[source]
             for cache in self.caches:
                 cache.put(hole, cache, source)
         return order

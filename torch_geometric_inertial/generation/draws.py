@@ -11,7 +11,7 @@ class RandomNumbers(NamedTuple):
     r"""Of one molecule.
 
     Attributes:
-        uniform (Tensor): For the type and the parent of each atom [N + 1, 2].
+        uniform (Tensor): For the type of each atom and the end [N + 1].
         noise (Tensor): For its place, standard normal [N, 3].
         generator (torch.Generator): Goes on from there.
     """
@@ -23,7 +23,7 @@ class RandomNumbers(NamedTuple):
 def random_numbers(seed: int, index: int, max_atoms: int) -> RandomNumbers:
     r"""The random numbers of molecule :math:`i`, a function of :math:`(seed, i)`, so that it depends on no other."""
     generator = torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + index * 0xD1B54A32D192ED03) % 2**63)
-    uniform = torch.rand(max_atoms + 1, 2, generator=generator)
+    uniform = torch.rand(max_atoms + 1, generator=generator)
     return RandomNumbers(uniform, torch.randn(max_atoms, 3, generator=generator), generator)
 
 

@@ -6,7 +6,7 @@ Every step runs both stacks over the whole sequence again. What the
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch_geometric.data import Data
 
 from torch_geometric_inertial.generation.atom_model import AtomModel
@@ -24,31 +24,18 @@ def generate_plainly(model: AtomModel, index: int = 0, seed: int = 0, *, samplin
     tokens, pos = model.condition(conditions, 1), model.radii.new_zeros(1, 3)  # the condition, at the origin
     types = torch.empty(0, dtype=torch.long, device=pos.device)
     for t in range((model.max_atoms if max_atoms is None else max_atoms) + 1):
-        ptr, count = torch.tensor([0, t + 1], device=pos.device), torch.arange(t + 1, device=pos.device).unsqueeze(0)
-        placed = nn.functional.pad(types, (0, 1), value=model.stop).unsqueeze(0)  # [1, t + 1], the next slot free
-        places = pos.roll(-1, dims=0).unsqueeze(0)
-        valence = model.valence_features(placed, places, count)  # of the atoms before each token [1, t + 1, t + 1, W]
-        h = model.type_states(tokens, pos, ptr, None if valence is None else valence[0].sum(dim=1))
+        ptr = torch.tensor([0, t + 1], device=pos.device)
+        h = model.type_states(tokens, pos, ptr)
         logits = model.type_head(h[-1:]).float()
         if t == 0:
             logits[:, model.stop] = -torch.inf  # a molecule has an atom
-        next_type = draw(logits, uniform[t, :1], c.temperature, c.top_p)
+        next_type = draw(logits, uniform[t:t + 1], c.temperature, c.top_p)
         finished = int(next_type) == model.stop
         if finished or t == max_atoms or t == model.max_atoms:
             break
         types = torch.cat([types, next_type])
-
-        z = model.place_states(h, tokens, types, pos, ptr)
-        query, memory, last = z[-1:], z.roll(-1, dims=0).unsqueeze(0), count[:, -1:]
-        valence = None if valence is None else valence[:, -1:]
-        logits = model.parent_logits(query.unsqueeze(0), memory, last, valence)
-        parent = torch.zeros_like(next_type) if logits is None else draw(logits[0], uniform[t, 1:], c.temperature)
-        frame = model.local_frame(placed, places, parent.unsqueeze(0), last).map(lambda x: x[0])
-        cond, neighbors = model.place_condition(query, memory, placed, torch.zeros_like(parent), parent, last[0], frame,
-                                                None if valence is None else valence[0])
-        local = model.head.sample(cond, noise[t:t + 1], c.num_steps, c.solver, neighbors=neighbors)
-
-        new_pos = frame.to_global(local)
-        token = model.embedding(next_type, last[0], new_pos, local, types[parent], parent)
+        cond = model.place_states(h, tokens, types, pos, ptr)[-1:]
+        new_pos = model.head.sample(cond, noise[t:t + 1], c.num_steps, c.solver)
+        token = model.embedding(next_type, torch.full_like(next_type, t), new_pos)
         tokens, pos = torch.cat([tokens, token]), torch.cat([pos, new_pos])
     return Data(z=torch.tensor(model.elements)[types.cpu()], pos=pos[1:].cpu(), finished=finished)

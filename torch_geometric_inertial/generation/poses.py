@@ -12,8 +12,8 @@ from torch_geometric_inertial.frames import inertial_frames, random_rotations
 from torch_geometric_inertial.generation.atom_model import AtomModel
 from torch_geometric_inertial.generation.draws import RandomNumbers, draw
 from torch_geometric_inertial.generation.scaffold import Scaffold
-from torch_geometric_inertial.nn.local_frame import BOND_SCALE
 
+BOND_SCALE = 1.2  #: Two atoms count as bonded within this multiple of the sum of their covalent radii.
 FREE_SHIFT = 1.0  #: Å; standard deviation of the center of a scaffold in its molecule's frame, as drawn.
 NEAR_DEGREES, NEAR_SHIFT = 15.0, 0.3  #: How far the frame of a nearly whole molecule is from the whole one's.
 PREFIX_TOKENS = 1 << 14  #: Tokens of candidates that are read at a time.

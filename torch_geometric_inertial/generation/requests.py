@@ -41,6 +41,8 @@ class SamplingConfig:
         guidance_scale (float): :math:`w` in :math:`\emptyset + w (c - \emptyset)`, for the logits of types and
             parents and for the denoised place: 0 is unconditional, 1 conditional, more is further that way.
             (default: :obj:`1.0`)
+        valence_mask (bool): Whether models that write bonds are kept from bonds that no valence is left for, and from
+            an end while one is. (default: :obj:`False`)
 
     Raises:
         ValueError: On values out of range.
@@ -50,6 +52,7 @@ class SamplingConfig:
     num_steps: int = NUM_STEPS
     solver: str = 'dpmpp'
     guidance_scale: float = 1.0
+    valence_mask: bool = False
 
     def __post_init__(self):
         if not self.temperature >= 0:

@@ -11,6 +11,7 @@ from torch_geometric.data import Data
 from torch_geometric_inertial.generation.atom_model import AtomModel
 
 MIN_DISTANCE = 0.4  #: Å; atoms of a scaffold that are nearer are one atom written twice.
+NUM_POSES = 8  #: Orders and poses among which the likelihood chooses.
 #: Where an order has the hydrogens. A model of random orders begins with any part of a molecule.
 HYDROGENS = {'heavy_first': 'last', 'file': 'last', 'smiles': 'between', 'random': 'anywhere', 'traverse': 'anywhere'}
 

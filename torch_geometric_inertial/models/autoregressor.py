@@ -1,24 +1,81 @@
 r"""What users call: molecules from a model, around a scaffold, with hydrogens, and how likely they are."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch_geometric.data import Data
 from tqdm import tqdm
 
-from torch_geometric_inertial.generation import GenerationRequest, SamplingConfig, Scaffold, generate_molecules
-from torch_geometric_inertial.generation.scaffold import HYDROGENS
+from torch_geometric_inertial.data import ptr_of
+from torch_geometric_inertial.generation import (
+    BondScaffold,
+    GenerationRequest,
+    SamplingConfig,
+    Scaffold,
+    generate_molecules,
+    write_molecules,
+)
+from torch_geometric_inertial.generation.bond_sampler import walk_generator
+from torch_geometric_inertial.generation.scaffold import HYDROGENS, NUM_POSES
 from torch_geometric_inertial.models.atom_transformer import AtomTransformer
-from torch_geometric_inertial.models.log_likelihood import LogProb, log_prob, prefix_log_prob
+from torch_geometric_inertial.models.bonded_network import BondedNetwork
+from torch_geometric_inertial.models.generator_config import GeneratorConfig
+from torch_geometric_inertial.models.log_likelihood import LogProb, bonded_log_prob, log_prob
 from torch_geometric_inertial.models.pretrained import Pretrained
+from torch_geometric_inertial.nn.condition import Condition
+
+ORDERS = ('smiles', 'heavy_first', 'rank')  #: Canonical orders; the others are no functions of the molecule.
 
 
-class AtomAutoregressor(Pretrained, AtomTransformer):
-    r"""A generator that writes molecules atom by atom. Subclasses choose the
-    :class:`~torch_geometric_inertial.models.atom_transformer.Parts` of the network; the writing is in
-    :mod:`torch_geometric_inertial.generation`."""
+class AtomAutoregressor(Pretrained, nn.Module):
+    r"""A generator: what users call, around a network of one of two kinds.
+
+    An :class:`~torch_geometric_inertial.models.atom_transformer.AtomTransformer` writes element and place of one atom
+    after another, as published; a :class:`~torch_geometric_inertial.models.bonded_network.BondedNetwork` writes the
+    bond graph first. Subclasses make the network of their configuration.
+
+    Args:
+        network (Module): The network.
+        config (GeneratorConfig): The model's configuration.
+    """
+    def __init__(self, network: AtomTransformer | BondedNetwork, config: GeneratorConfig):
+        super().__init__()
+        self.network, self.config = network, config
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        r"""Atomic numbers that the model knows."""
+        return self.config.elements
+
+    @property
+    def writes_bonds(self) -> bool:
+        r"""Whether the model writes bonds, and reads molecules with bonds alone."""
+        return isinstance(self.network, BondedNetwork)
+
+    @property
+    def condition(self) -> Condition:
+        r"""What the model can be asked for."""
+        return self.network.condition
+
+    def fit_properties(self, properties: Tensor) -> AtomAutoregressor:
+        r"""Tells the condition the scale and the range of the properties: [M, P] of the training set, NaN unknown."""
+        self.network.fit_properties(properties)
+        return self
+
+    def forward(self, batch: Data, generator: torch.Generator | None = None) -> NamedTuple:
+        r"""The training loss of a PyG :obj:`Batch` of molecules in canonical form, as named scalars of which
+        :obj:`total` is minimized.
+
+        Args:
+            batch (Batch): :obj:`z` [T], :obj:`pos` [T, 3] in Å, :obj:`ptr`; bonds where the model writes them, see
+                :func:`~torch_geometric_inertial.models.bonded_tokenization.read_molecules`; :obj:`groups` [B, G] and
+                :obj:`properties` [B, P] where the model has them.
+            generator (torch.Generator, optional): Source of the noise.
+        """
+        return self.network(batch, generator)
 
     def generate(self, num_samples: int, *, progress: bool = False, **settings) -> list[Data]:
         r"""Writes molecules. Molecule :obj:`i` is a function of :obj:`(seed, i)`, whatever the batch size, up to the
@@ -31,7 +88,9 @@ class AtomAutoregressor(Pretrained, AtomTransformer):
             **settings: Of :meth:`stream`.
 
         Returns:
-            list: :class:`~torch_geometric.data.Data` with :obj:`z` [N], :obj:`pos` [N, 3] (Å) and :obj:`finished`.
+            list: :class:`~torch_geometric.data.Data` with :obj:`z` [N], :obj:`pos` [N, 3] (Å) and :obj:`finished`; of
+            models that write bonds also :obj:`edge_index` [2, E], :obj:`edge_attr` [E] (orders 1, 2, 3) and
+            :obj:`formal_charge` [N].
 
         Raises:
             ValueError: On arguments out of range.
@@ -39,15 +98,15 @@ class AtomAutoregressor(Pretrained, AtomTransformer):
         molecules = self.stream(num_samples, **settings)
         return list(tqdm(molecules, total=num_samples, unit='mol', disable=not progress))
 
-    def stream(self, num_samples: int, *, groups: Tensor | list[str] | None = None, properties: dict | None = None,
-               seed: int = 0, batch_size: int | None = None, max_atoms: int | None = None,
-               shard: tuple[int, int] = (0, 1), **sampling) -> Iterator[Data]:
+    def stream(self, num_samples: int, *, groups: Tensor | list[str] | str | None = None,
+               properties: dict | None = None, seed: int = 0, batch_size: int | None = None,
+               max_atoms: int | None = None, shard: tuple[int, int] = (0, 1), **sampling) -> Iterator[Data]:
         r"""The molecules of :meth:`generate` one by one, in order; only those being written are in memory.
 
         Args:
             num_samples (int): Number of molecules of all shards together.
-            groups (Tensor or list, optional): Groups asked for, 0/1, [G] for all or [num_samples, G], or their names;
-                unconditional if :obj:`None`.
+            groups (Tensor or list or str, optional): Groups asked for, 0/1, [G] for all or [num_samples, G], or their
+                names; unconditional if :obj:`None`.
             properties (dict, optional): Values asked for by name, a number for all or [num_samples]; outside the range
                 of the training set, warns.
             seed (int): Seed. (default: :obj:`0`)
@@ -55,8 +114,8 @@ class AtomAutoregressor(Pretrained, AtomTransformer):
                 GPU :obj:`2048`)
             max_atoms (int, optional): Molecules that reach it are returned as they are, :obj:`finished=False`.
             shard (tuple): :math:`(i, n)`: the i-th of n consecutive parts; the parts in order are the whole.
-            **sampling: :obj:`temperature`, :obj:`top_p`, :obj:`num_steps`, :obj:`solver` and :obj:`guidance_scale`, see
-                :class:`~torch_geometric_inertial.generation.SamplingConfig`.
+            **sampling: :obj:`temperature`, :obj:`top_p`, :obj:`num_steps`, :obj:`solver`, :obj:`guidance_scale` and
+                :obj:`valence_mask`, see :class:`~torch_geometric_inertial.generation.SamplingConfig`.
 
         Raises:
             ValueError: On arguments out of range.
@@ -68,78 +127,66 @@ class AtomAutoregressor(Pretrained, AtomTransformer):
         index = range(num_samples * i // n, num_samples * (i + 1) // n)
         config = self._sampling_config(groups, properties, sampling)
         requests = self._requests(num_samples, index, max_atoms, groups, properties)
-        return generate_molecules(self, requests, config, seed=seed, batch_size=batch_size, max_atoms=max_atoms)
+        return self._write(requests, config, seed, batch_size, max_atoms)
 
-    def complete(self, scaffold: Data, num_samples: int = 1, *, groups: Tensor | list[str] | None = None,
+    def complete(self, scaffold: Data, num_samples: int = 1, *, groups: Tensor | list[str] | str | None = None,
                  properties: dict | None = None, seed: int = 0, batch_size: int | None = None,
-                 max_atoms: int | None = None, num_poses: int = 8, progress: bool = False, **sampling) -> list[Data]:
+                 max_atoms: int | None = None, progress: bool = False, **sampling) -> list[Data]:
         r"""Writes molecules around a scaffold, whose atoms stay where they are. Hydrogens that it lacks are written
-        by the model, those that it has are kept.
+        by the model, those that it has are kept: leave them out where it is to grow.
 
-        The model knows whole molecules in a frame of their own, and the frame of a part is not that of the whole. So
-        the rigid motion :math:`g` that takes the scaffold there, and the order :math:`\pi` of its atoms, are drawn
+        A model that writes bonds begins with the scaffold's graph, in the order of a random walk along its bonds, and
+        goes on from there; the bonds are those of the scaffold, or found from its distances
+        (:func:`~torch_geometric_inertial.chem.with_bonds`).
+
+        The other models know whole molecules in a frame of their own, and the frame of a part is not that of the whole.
+        So the rigid motion :math:`g` that takes the scaffold there, and the order :math:`\pi` of its atoms, are drawn
         from their posterior :math:`p(g, \pi \mid \text{scaffold}) \propto p(\text{scaffold at } g \text{ in order }
-        \pi)\, q(g, \pi)`: :obj:`num_poses` candidates come from :math:`q`
+        \pi)\, q(g, \pi)`: candidates come from :math:`q`
         (:func:`~torch_geometric_inertial.generation.poses.propose_poses`), one is drawn by the likelihood that the
-        model gives to its types, parents and places
-        (:func:`~torch_geometric_inertial.models.log_likelihood.prefix_log_prob`), and writing goes on from there.
-        The result is moved back.
-
-        Where the model's order has hydrogens last, the heavy atoms of the scaffold are the beginning of the sequence,
-        and its hydrogens, if any, take the place of the first ones that the model writes. Where hydrogens stand
-        between (:obj:`order='smiles'`), the sequence begins with the first atom of the scaffold, and at each step the
-        model writes a hydrogen or goes on to the next atom of the scaffold, until that is exhausted. It does so
-        without knowing the rest of the scaffold, so that hydrogens of rings are forgotten: give such models the
-        scaffold with its hydrogens, except where it is to grow.
+        model gives to its types and places
+        (:func:`~torch_geometric_inertial.models.prefix_likelihood.prefix_log_prob`), and writing goes on from there.
+        The result is moved back. Where hydrogens stand between the heavy atoms (:obj:`order='smiles'`), the model
+        decides at each step whether to write a hydrogen or to go on to the next atom of the scaffold.
 
         Args:
-            scaffold (Data): :obj:`z` [F] and :obj:`pos` [F, 3] in Å, in any pose and order.
+            scaffold (Data): :obj:`z` [F] and :obj:`pos` [F, 3] in Å, in any pose and order, with or without bonds.
             num_samples (int): Number of molecules. (default: :obj:`1`)
-            num_poses (int): Candidates of pose and order. (default: :obj:`8`)
             progress (bool): Whether to show a progress bar.
             groups, properties, seed, batch_size, max_atoms, **sampling: See :meth:`stream`.
 
         Returns:
-            list: :class:`~torch_geometric.data.Data` with :obj:`z` [N], :obj:`pos` [N, 3] (Å, the scaffold's own
-            coordinates and dtype; the scaffold's atoms first, in its order), :obj:`fixed` [N] and :obj:`finished`.
+            list: As :meth:`generate`; :obj:`pos` are the scaffold's own coordinates and dtype, its atoms come first, in
+            its order, and :obj:`fixed` [N] says which they are.
 
         Raises:
             ValueError: On arguments out of range, and on scaffolds that are empty, too long, not finite, of unknown
-                elements, or with two atoms within 0.4 Å.
+                elements, with two atoms within 0.4 Å, or, for a model that writes bonds, in several parts, of atoms
+                that it does not know, or without a free valence.
         """
         max_atoms = self._length_limit(max_atoms)
         config = self._sampling_config(groups, properties, sampling)
-        given = Scaffold.of(self, scaffold, "'scaffold'", max_atoms, num_poses, whole=False)
-        requests = self._requests(num_samples, range(num_samples), max_atoms, groups, properties, given)
-        written = generate_molecules(self, requests, config, seed=seed, batch_size=batch_size, max_atoms=max_atoms)
+        given = self._scaffold(scaffold, "'scaffold'", max_atoms, whole=False)
+        requests = self._requests(num_samples, range(num_samples), max_atoms, groups, properties, given, seed)
+        written = self._write(requests, config, seed, batch_size, max_atoms)
         return [_given_first(data, scaffold)
                 for data in tqdm(written, total=num_samples, unit='mol', disable=not progress)]
 
     def add_hydrogens(self, heavy: Data | list[Data], *, seed: int = 0, batch_size: int | None = None,
-                      max_atoms: int | None = None, num_poses: int = 8, progress: bool = False,
-                      canonical: Callable[[Data], Data] | None = None, **sampling) -> Data | list[Data]:
+                      max_atoms: int | None = None, progress: bool = False, **sampling) -> Data | list[Data]:
         r"""Places the hydrogens of molecules that lack some or all; the atoms that are there stay where they are.
 
-        As :meth:`complete`, with nothing but hydrogens to write: plain continuation of the heavy atoms, for models
-        whose order has the hydrogens last (:obj:`order='heavy_first'`). The frame of the heavy atoms is near that of
-        the molecule, so the poses are drawn around it. The model decides how many hydrogens each atom takes: it sees
-        neither bonds nor charges. Models of other orders are refused: where hydrogens stand between
-        (:obj:`order='smiles'`), each would have to be decided before the heavy atoms that follow are seen, and the
-        sequence begins with one.
-
-        The order of :obj:`heavy_first` is that of the heavy atoms alone, so :obj:`canonical` finds it for molecules
-        that have no hydrogens yet; without it, the atoms are taken to be in that order, or in another that the
-        likelihood prefers.
+        A model that writes bonds takes those of the molecule, or finds them from the distances
+        (:func:`~torch_geometric_inertial.chem.with_bonds`); bonds and charges settle how many hydrogens an atom lacks.
+        Other models continue the heavy atoms as :meth:`complete` does, with nothing but hydrogens to write, where their
+        order has the hydrogens last (:obj:`order='heavy_first'`), and decide the number themselves.
 
         Args:
             heavy (Data or list): :obj:`z` [F] and :obj:`pos` [F, 3] in Å, in any pose and order.
-            canonical (callable, optional): Puts atoms in the order of the training set, such as
-                :obj:`Compose([InertialFrame(), CanonicalOrder(order='heavy_first')])`.
-            num_poses, progress, seed, batch_size, max_atoms, **sampling: See :meth:`complete`; without guidance.
+            progress, seed, batch_size, max_atoms, **sampling: See :meth:`complete`; without guidance.
 
         Returns:
-            Data or list: As given: :obj:`z` [N], :obj:`pos` [N, 3] (the given atoms first), :obj:`fixed` [N] and
-            :obj:`finished`.
+            Data or list: As given: the molecules of :meth:`complete`.
 
         Raises:
             ValueError: As :meth:`complete`, and if the model does not know hydrogen or its order does not allow it.
@@ -152,66 +199,77 @@ class AtomAutoregressor(Pretrained, AtomTransformer):
             raise ValueError(f"'add_hydrogens' needs a model whose order has the hydrogens last, as 'heavy_first' (got "
                              f"order '{self.config.order}', in which they are written before all heavy atoms are seen)")
         molecules = [heavy] if isinstance(heavy, Data) else list(heavy)
-        allowed = torch.zeros(self.stop + 1, dtype=torch.bool)
-        allowed[[self.elements.index(1), self.stop]] = True
+        allowed = None
+        if not self.writes_bonds:
+            allowed = torch.tensor([z == 1 for z in self.elements] + [True])
         requests = []
         for i, data in enumerate(molecules):
             name = "'heavy'" if isinstance(heavy, Data) else f"molecule {i} of 'heavy'"
-            given = Scaffold.of(self, data, name, max_atoms, num_poses, whole=True)
-            given = given if canonical is None else given.reorder(canonical)
-            requests.append(GenerationRequest(i, max_atoms, None, given, allowed))
-        written = generate_molecules(self, requests, config, seed=seed, batch_size=batch_size, max_atoms=max_atoms)
+            given = self._scaffold(data, name, max_atoms, whole=True)
+            requests.append(GenerationRequest(i, max_atoms, None, _walked(given, seed, i), allowed))
+        written = self._write(requests, config, seed, batch_size, max_atoms)
         written = tqdm(written, total=len(requests), unit='mol', disable=not progress)
         out = [_given_first(data, given) for data, given in zip(written, molecules, strict=True)]
         return out[0] if isinstance(heavy, Data) else out
 
-    def log_prob(self, data: Data, *, num_steps: int = 16, chunk_size: int = 1024) -> LogProb:
+    def log_prob(self, data: Data, *, canonical: bool = True, num_steps: int = 16, chunk_size: int = 1024) -> LogProb:
         r"""The likelihood of a molecule or a batch, of what :meth:`generate` writes at temperature 1:
 
         .. math::
-            \log p(M) = \sum_t \big[\log p(a_t \mid <t) + \log p(\pi_t \mid a_t, <t) + \log p(x_t \mid \pi_t, a_t, <t)
-            \big] + \log p(\mathrm{stop} \mid \le N)
+            \log p(M) = \sum_t \big[\log p(a_t \mid \cdot) + \log p(b_t \mid \cdot) + \log p(x_t \mid \cdot) \big]
+            + \log p(\mathrm{stop} \mid \cdot)
 
-        Elements, parents and the stop by their log-softmax (a molecule has an atom, so the first cannot be the stop),
-        places by the flow of the diffusion head with the exact trace
+        Types :math:`a_t`, bonds :math:`b_t` (where the model writes them) and the stop by their log-softmax (a molecule
+        has an atom, so the first cannot be the stop), places by the flow of the diffusion head with the exact trace
         (:func:`~torch_geometric_inertial.nn.flow_density.flow_log_density`); the stop has no place.
 
-        **Nothing is integrated out.** This is the density of these coordinates in this order, in the pose that is
-        given: put molecules into the model's frame and order first, as for training. The marginal over poses and
-        orders would be larger. In models with parents it is the joint probability with the parents that the distances
-        define (:func:`~torch_geometric_inertial.nn.local_frame.find_parents`), a lower bound of the sum over parents.
-        The density is that of positions with Gaussian noise of 2e-3 Å, less than the sampler resolves.
+        **Nothing is integrated out.** This is the density of these coordinates in this order, in this pose; the
+        marginal over poses and orders would be larger. Of a model that writes bonds it is the probability of the bond
+        graph as it is given (one Kekulé structure) times the density of all places but the first, which is the origin:
+        3 N - 3 dimensions. The density is that of positions with Gaussian noise of 2e-3 Å, less than the sampler
+        resolves.
 
         Args:
-            data (Data or Batch): :obj:`z` [T], :obj:`pos` [T, 3] in Å, :obj:`ptr` if there are several; conditions
-                where the model has them, else the unconditional likelihood.
+            data (Data or Batch): :obj:`z` [T], :obj:`pos` [T, 3] in Å, bonds where the model writes them, :obj:`ptr` if
+                there are several; conditions where the model has them, else the unconditional likelihood.
+            canonical (bool): Whether to put the molecules into the model's frame and order first; :obj:`False` for
+                molecules that are, or for other poses and orders. (default: :obj:`True`)
             num_steps (int): Steps of the flow, of four evaluations and twelve vector-Jacobian products each.
                 (default: :obj:`16`)
             chunk_size (int): Atoms whose flow is in memory at a time. (default: :obj:`1024`)
+
+        Returns:
+            LogProb: Of the atoms in the order in which they are given.
 
         Raises:
             ValueError: On molecules that the model cannot read, and if :obj:`num_steps` or :obj:`chunk_size` is
                 below 1.
         """
-        return log_prob(self, data, num_steps, chunk_size)
-
-    def prefix_log_prob(self, data: Data, noise: Tensor) -> Tensor:
-        r"""How likely the beginnings of molecules are, up to a constant [B]; see
-        :func:`~torch_geometric_inertial.models.log_likelihood.prefix_log_prob`."""
-        return prefix_log_prob(self.encode(data), self.head, noise)
+        place = None
+        if canonical and self.config.order in ORDERS:
+            from torch_geometric_inertial.transforms import CanonicalOrder, InertialFrame
+            data = CanonicalOrder(order=self.config.order)(InertialFrame()(data))
+            ptr = ptr_of(data)
+            place = torch.empty_like(data.perm)
+            first = torch.repeat_interleave(ptr[:-1], ptr.diff())
+            place[data.perm + first] = torch.arange(place.numel(), device=place.device)
+        score = bonded_log_prob if self.writes_bonds else log_prob
+        out = score(self.network, data, num_steps, chunk_size)
+        return out if place is None else out._replace(type=out.type[place], bond=out.bond[place], coord=out.coord[place])
 
     # Arguments ---------------------------------------------------------------------------------------------------
 
     def _length_limit(self, max_atoms: int | None) -> int:
+        most = self.config.max_atoms
         if max_atoms is None:
-            return self.max_atoms
+            return most
         if max_atoms < 1:
             raise ValueError(f"'max_atoms' must be at least 1 (got {max_atoms})")
-        if max_atoms > self.max_atoms:
-            raise ValueError(f"'max_atoms' must be at most {self.max_atoms}, the model's own (got {max_atoms})")
+        if max_atoms > most:
+            raise ValueError(f"'max_atoms' must be at most {most}, the model's own (got {max_atoms})")
         return max_atoms
 
-    def _sampling_config(self, groups: Tensor | list[str] | None, properties: dict | None,
+    def _sampling_config(self, groups: Tensor | list[str] | str | None, properties: dict | None,
                          sampling: dict) -> SamplingConfig:
         config = SamplingConfig(**{name: value for name, value in sampling.items() if value is not None})
         if config.guidance_scale != 1:
@@ -221,16 +279,44 @@ class AtomAutoregressor(Pretrained, AtomTransformer):
             if not self.condition.has_null:
                 raise ValueError(f"'guidance_scale' must be 1 for a model that was trained without a null condition, "
                                  f"with condition_dropout=0 (got {config.guidance_scale})")
+        if config.valence_mask and not self.writes_bonds:
+            raise ValueError("'valence_mask' needs a model that writes bonds")
         return config
 
-    def _requests(self, num_samples: int, index: Iterable[int], max_atoms: int, groups: Tensor | list[str] | None,
-                  properties: dict | None, scaffold: Scaffold | None = None) -> Iterator[GenerationRequest]:
+    def _requests(self, num_samples: int, index: Iterable[int], max_atoms: int,
+                  groups: Tensor | list[str] | str | None, properties: dict | None,
+                  scaffold: Scaffold | BondScaffold | None = None, seed: int = 0) -> Iterator[GenerationRequest]:
         r"""Those of the molecules :obj:`index` among all :obj:`num_samples`."""
         if num_samples < 1:
             raise ValueError(f"'num_samples' must be at least 1 (got {num_samples})")
-        conditions = self.condition.as_tensors(num_samples, groups, properties)
-        return (GenerationRequest(i, max_atoms, conditions and {name: x[i] for name, x in conditions.items()}, scaffold)
-                for i in index)
+        conditions = self.condition.as_tensors(num_samples, [groups] if isinstance(groups, str) else groups, properties)
+        return (GenerationRequest(i, max_atoms, conditions and {name: x[i] for name, x in conditions.items()},
+                                  _walked(scaffold, seed, i)) for i in index)
+
+    def _write(self, requests: Iterable[GenerationRequest], config: SamplingConfig, seed: int, batch_size: int | None,
+               max_atoms: int) -> Iterator[Data]:
+        if self.writes_bonds:
+            return write_molecules(self.network, requests, config, seed=seed, batch_size=batch_size)
+        return generate_molecules(self.network, requests, config, seed=seed, batch_size=batch_size, max_atoms=max_atoms)
+
+    def _scaffold(self, data: Data, name: str, max_atoms: int, whole: bool) -> Scaffold | BondScaffold:
+        r"""A checked part of a molecule; :obj:`name` is what messages call it."""
+        if not self.writes_bonds:
+            return Scaffold.of(self.network, data, name, max_atoms, NUM_POSES, whole)
+        try:
+            if data.get('edge_attr') is None:
+                from torch_geometric_inertial.chem import with_bonds
+                data = with_bonds(data)
+            if data.z.numel() > max_atoms:
+                raise ValueError(f"'max_atoms' is {max_atoms} (got {data.z.numel()} atoms)")
+            return BondScaffold.of(data, self.network.vocabulary, whole)
+        except ValueError as error:
+            raise ValueError(f'{name} is not a molecule for this model: {error}') from error
+
+
+def _walked(scaffold: Scaffold | BondScaffold | None, seed: int, index: int) -> Scaffold | BondScaffold | None:
+    r"""The scaffold of one molecule: with bonds, its atoms in an order of its own."""
+    return scaffold.walk(walk_generator(seed, index)) if isinstance(scaffold, BondScaffold) else scaffold
 
 
 def _given_first(data: Data, given: Data) -> Data:

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from torch_geometric_inertial.models.atom_transformer import Parts
+from torch_geometric_inertial.models.atom_transformer import AtomTransformer, Parts
 from torch_geometric_inertial.models.autoregressor import AtomAutoregressor
 from torch_geometric_inertial.models.generator_config import GeneratorConfig
 from torch_geometric_inertial.nn.diffusion_head import DiffusionHead
 from torch_geometric_inertial.nn.fourier import RandomFourierFeatures
 from torch_geometric_inertial.nn.fourier_embedding import BeginToken, FourierAtomEmbedding, TypeTable
 from torch_geometric_inertial.nn.geo_rope_geometry import GeoRoPEGeometry
-from torch_geometric_inertial.nn.local_frame import LocalFrameBuilder
 from torch_geometric_inertial.nn.transformer_block import CausalStack
 
 ORDERS = ('file', 'heavy_first', 'smiles', 'rank', 'random', 'traverse')
@@ -93,11 +92,10 @@ class Quetzal(AtomAutoregressor):
                              noise_mean=c.noise_mean, noise_std=c.noise_std, modulation='each',
                              coord_fourier=RandomFourierFeatures(c.head_features, c.bandwidth),
                              noise_fourier=RandomFourierFeatures(c.head_channels, 1.0), noise_mlp=nn.Identity())
-        super().__init__(
+        super().__init__(AtomTransformer(
             Parts(embedding=embedding, condition=begin, type_geometry=geometry, type_stack=type_stack,
                   type_head=TypeTable(c.channels, c.elements), coord_geometry=geometry, coord_stack=coord_stack,
-                  frame_builder=LocalFrameBuilder('absolute', num_neighbors=0), head=head, skip=False,
-                  stop_place=c.stop_place, environment_channels=0, valence_channels=0, pair_channels=0), c)
+                  head=head, skip=False, stop_place=c.stop_place), c), c)
 
     def __repr__(self) -> str:
         total = sum(p.numel() for p in self.parameters())

@@ -48,9 +48,8 @@ class FourierAtomEmbedding(nn.Module):
             place = self.pos(pos) + self.fourier_linear(self.fourier(pos))
         return self.type_embedding(row) + self.index(index) + place
 
-    def forward(self, type: Tensor, index: Tensor, pos: Tensor, local: Tensor, parent_type: Tensor,
-                parent_index: Tensor) -> Tensor:
-        r"""All inputs are per atom [T] or [T, 3], the last three of no interest here; returns tokens [T, C]."""
+    def forward(self, type: Tensor, index: Tensor, pos: Tensor) -> Tensor:
+        r"""All inputs are per atom [T] or [T, 3]; returns tokens [T, C]."""
         return self._embed(self.ids[type], index + 1, pos)
 
     def begin(self) -> Tensor:

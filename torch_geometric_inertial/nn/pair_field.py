@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from torch_geometric_inertial.nn.fourier import FourierFeatures
-from torch_geometric_inertial.nn.local_frame import LocalFrame
 
 SPACING = 0.15  #: Of the centers of the radial basis, and their width, Å.
 
@@ -32,38 +31,12 @@ class NeighborContext(NamedTuple):
         return NeighborContext(*(torch.cat(both) for both in zip(self, other, strict=True)))
 
 
-class PairKeys(nn.Module):
-    r"""Describes the parent and its neighbors for a :class:`PairField`, once for all noise levels.
-
-    Args:
-        channels (int): Size of token vectors.
-        num_types (int): Size of the type vocabulary.
-        pair_channels (int): Size :math:`P` of a key.
-    """
-    def __init__(self, channels: int, num_types: int, pair_channels: int):
-        super().__init__()
-        self.type_embedding = nn.Embedding(num_types, pair_channels)
-        self.atom = nn.Linear(channels, pair_channels, bias=False)
-        self.query = nn.Linear(channels, pair_channels, bias=False)
-        self.parent = nn.Parameter(torch.zeros(pair_channels))
-
-    def forward(self, query: Tensor, memory: Tensor, types: Tensor, row: Tensor, parent: Tensor, count: Tensor,
-                around: LocalFrame) -> NeighborContext:
-        r"""Queries [T, C] in molecules :obj:`row` [T] with parents [T]; placed atoms :obj:`memory` [B, N, C]."""
-        atom = self.atom(memory)
-        atom = atom + self.type_embedding(types).to(atom.dtype)
-        key = torch.cat([(atom[row, parent] + self.parent.to(atom.dtype)).unsqueeze(1),
-                         atom[row.unsqueeze(-1), around.slots]], dim=1) + self.query(query).unsqueeze(1)
-        offset = torch.cat([torch.zeros_like(around.offset[:, :1]), around.offset], dim=1)
-        return NeighborContext(offset.float(), key, torch.cat([(count > 0).unsqueeze(-1), around.valid], dim=1))
-
-
 class PairField(nn.Module):
     r"""Messages from the atoms around to a noisy coordinate, and a force along each line to it.
 
     .. math::
-        m_j = \mathrm{SiLU}(W_d\, \mathrm{RBF}(|x - r_j|) + W_u \hat u_j + W_\sigma F(\ln \sigma) + k_j), \quad
-        e \mathrel{+}= W_o \sum_j m_j, \quad F \mathrel{+}= \sum_j (w \cdot m_j)\, \hat u_j,
+        m_j = \mathrm{SiLU}(W_2\, \mathrm{SiLU}(W_d\, \mathrm{RBF}(|x - r_j|) + W_u \hat u_j + W_\sigma F(\ln \sigma) + k_j)),
+        \quad e \mathrel{+}= W_o \sum_j m_j, \quad F \mathrel{+}= \sum_j (w \cdot m_j)\, \hat u_j,
         \quad \hat u_j = (x - r_j) / |x - r_j|
 
     A denoiser that sees distances knows that atoms do not overlap and closes rings at the right length; a condition
@@ -82,6 +55,7 @@ class PairField(nn.Module):
         self.distance = nn.Linear(self.centers.numel(), pair_channels)
         self.direction = nn.Linear(3, pair_channels, bias=False)
         self.noise = nn.Linear(16, pair_channels, bias=False)
+        self.second = nn.Linear(pair_channels, pair_channels)
         self.out = nn.Linear(pair_channels, channels, bias=False)
         self.force = nn.Linear(pair_channels, 1, bias=False)
         self.reset_parameters()
@@ -97,7 +71,8 @@ class PairField(nn.Module):
         line = line / length
         message = self.distance(torch.exp(-((length - self.centers) / SPACING).square() / 2)) + self.direction(line)
         message = message + neighbors.key + self.noise(self.noise_fourier(noise_level)).unsqueeze(-2)
-        message = nn.functional.silu(message) * neighbors.valid.unsqueeze(-1)
+        message = nn.functional.silu(self.second(nn.functional.silu(message)))
+        message = message * neighbors.valid.unsqueeze(-1)
         return self.out(message.sum(dim=-2)), (self.force(message).float() * line).sum(dim=-2)
 
 
@@ -132,5 +107,6 @@ class PairFieldSteps:
         direction.copy_(line)
         message = self.key + self.noise[step]
         message.flatten(0, 1).addmm_(self.features.flatten(0, 1), self.weight)
+        message = self.field.second(nn.functional.silu(message, inplace=True))
         message = nn.functional.silu(message, inplace=True).mul_(self.mask)
         return self.field.out(message.sum(dim=1)), self.field.force(message).mul(line).sum(dim=1)

@@ -1,0 +1,93 @@
+r"""A generator whose sequence tells the bonds: the graph of heavy atoms first, then the place of each atom.
+
+.. math::
+    p(M) = p(G)\; p(X \mid G)
+
+The graph is written by :class:`~torch_geometric_inertial.models.graph_autoregressor.GraphAutoregressor`, the places by
+:class:`~torch_geometric_inertial.models.atom_placer.AtomPlacer`. Both are exact, so is the product.
+"""
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from torch_geometric_inertial.models.atom_placer import AtomPlacer
+from torch_geometric_inertial.models.bonded_tokenization import read_molecules
+from torch_geometric_inertial.models.graph_autoregressor import GraphAutoregressor
+from torch_geometric_inertial.nn.atom_vocabulary import AtomVocabulary
+from torch_geometric_inertial.nn.condition import Condition
+from torch_geometric_inertial.nn.skeleton import Skeleton
+
+
+class BondedLossTerms(NamedTuple):
+    r"""Scalars: the weighted :obj:`total`, nats per heavy atom of types and of bonds, and the diffusion loss."""
+    total: Tensor
+    type: Tensor
+    bond: Tensor
+    coord: Tensor
+
+
+class BondedNetwork(nn.Module):
+    r"""See the module.
+
+    Args:
+        vocabulary (AtomVocabulary): The types of heavy atoms.
+        graph_condition (Condition): Conditions to the first token of the graph.
+        place_condition (Condition): Conditions to the vector that the placer starts from.
+        graph (GraphAutoregressor): The density of bond graphs.
+        placer (AtomPlacer): The density of places.
+        max_atoms (int): Longest molecule.
+        max_closures (int): Rings that one atom may close.
+        num_draws (int): Noise draws per atom in training.
+        coord_weight (float): Weight of the diffusion loss.
+    """
+    def __init__(self, vocabulary: AtomVocabulary, graph_condition: Condition, place_condition: Condition,
+                 graph: GraphAutoregressor, placer: AtomPlacer, max_atoms: int, max_closures: int, num_draws: int,
+                 coord_weight: float):
+        super().__init__()
+        self.vocabulary, self.graph, self.placer = vocabulary, graph, placer
+        self.graph_condition, self.place_condition = graph_condition, place_condition
+        self.max_atoms, self.max_closures = max_atoms, max_closures
+        self.num_draws, self.coord_weight = num_draws, coord_weight
+
+    @property
+    def condition(self) -> Condition:
+        r"""What the model can be asked for."""
+        return self.graph_condition
+
+    def fit_properties(self, properties: Tensor) -> None:
+        r"""Tells the conditions the scale and the range of the properties: [M, P], NaN unknown."""
+        self.graph_condition.fit_properties(properties)
+        self.place_condition.fit_properties(properties)
+
+    def read(self, data: Data) -> tuple[Skeleton, Tensor]:
+        r"""Molecules as :func:`~torch_geometric_inertial.models.bonded_tokenization.read_molecules` reads them, in the
+        precision of the model."""
+        skeleton, pos = read_molecules(data, self.vocabulary, self.max_atoms, self.max_closures)
+        return skeleton, pos.to(self.graph_condition.null.dtype)
+
+    def forward(self, batch: Data, generator: torch.Generator | None = None) -> BondedLossTerms:
+        r"""The training loss of molecules with bonds in canonical order; see
+        :func:`~torch_geometric_inertial.models.bonded_tokenization.read_molecules`.
+
+        Args:
+            batch (Batch): The molecules; :obj:`groups` [B, G] and :obj:`properties` [B, P] where the model has them.
+            generator (torch.Generator, optional): Source of the noise.
+        """
+        skeleton, pos = self.read(batch)
+        conditions = {name: batch[name] for name in ('groups', 'properties') if name in batch}
+        num = skeleton.length.numel()
+        log_prob = self.graph.log_prob(skeleton.graph, self.graph_condition(conditions, num, generator))
+        num_heavy = skeleton.graph.size.sum()
+        type_loss, bond_loss = (-x.sum() / num_heavy for x in log_prob)
+
+        encoded = self.placer.encode(skeleton, self.place_condition(conditions, num, generator))
+        slot = torch.arange(pos.size(1), device=pos.device)
+        row, slot = ((slot > 0) & (slot < skeleton.length.unsqueeze(1))).nonzero(as_tuple=True)
+        place = self.placer.context(skeleton, encoded, pos, row, slot, generator)
+        local = place.frame.to_local(pos[row, slot])
+        coord_loss = self.placer.head.loss(local, place.cond, self.num_draws, generator, place.around).mean()
+        return BondedLossTerms(type_loss + bond_loss + self.coord_weight * coord_loss, type_loss, bond_loss, coord_loss)

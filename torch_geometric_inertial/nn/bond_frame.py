@@ -1,0 +1,91 @@
+r"""The coordinate system in which an atom is placed, from its bonds to the atoms that are there.
+
+The origin is its parent, the last earlier atom that it is bonded to. The first axis points along the atom to which it
+closes a ring, else along the parent's first bonded neighbor; the second lies in the plane of the next one off that
+line. All of it depends on earlier atoms alone, and :math:`\det R = 1`, so the density of :math:`x = o + R y` is that of
+:math:`y`.
+"""
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+MIN_SINE = 0.3  #: Two directions span a plane if the sine of their angle exceeds this.
+
+
+class BondFrame(NamedTuple):
+    r"""Of T places.
+
+    Attributes:
+        origin (Tensor): [T, 3] in Å.
+        axes (Tensor): Columns are the axes [T, 3, 3]; proper rotations.
+        slots (Tensor): Slots of the atoms around [T, 1 + K]: the parent first.
+        valid (Tensor): Which of them exist [T, 1 + K].
+        offset (Tensor): Their positions in the axes [T, 1 + K, 3], Å.
+    """
+    origin: Tensor
+    axes: Tensor
+    slots: Tensor
+    valid: Tensor
+    offset: Tensor
+
+    def to_local(self, pos: Tensor) -> Tensor:
+        return ((pos - self.origin).unsqueeze(1) @ self.axes).squeeze(1)
+
+    def to_global(self, local: Tensor) -> Tensor:
+        return self.origin + (self.axes @ local.unsqueeze(-1)).squeeze(-1)
+
+
+def bond_frames(pos: Tensor, order: Tensor, row: Tensor, slot: Tensor, parent: Tensor,
+                num_neighbors: int) -> BondFrame:
+    r"""Of atoms :obj:`slot` [T] of molecules :obj:`row` [T]; atoms at later slots are not looked at.
+
+    Args:
+        pos (Tensor): Positions [B, N, 3] in Å.
+        order (Tensor): Bond orders [B, N, N]; 0 where there is no bond.
+        row (Tensor): [T].
+        slot (Tensor): [T].
+        parent (Tensor): Their parents' slots [T].
+        num_neighbors (int): Atoms around :math:`K` beside the parent: those to which a ring is closed, then those
+            bonded to the parent, each in the order of the sequence, then the nearest to the parent.
+    """
+    slots = torch.arange(pos.size(1), device=pos.device)
+    origin = pos[row, parent]
+    offset = pos[row] - origin.unsqueeze(1)  # [T, N, 3]
+    rank = torch.where(order[row, slot] > 0, slots - 1e4, torch.where(
+        order[row, parent] > 0, slots.to(pos.dtype), 1e4 + offset.norm(dim=-1)))
+    hidden = (slots >= slot.unsqueeze(1)) | (slots == parent.unsqueeze(1))
+    rank, index = rank.masked_fill(hidden, torch.inf).topk(min(num_neighbors, pos.size(1)), largest=False)
+    valid = rank.isfinite()
+    offset = offset.gather(1, index.unsqueeze(-1).expand(-1, -1, 3))
+    axes = local_axes(offset, valid)
+    offset = torch.cat([torch.zeros_like(offset[:, :1]), offset @ axes], dim=1)
+    return BondFrame(origin, axes, torch.cat([parent.unsqueeze(1), index], dim=1),
+                     nn.functional.pad(valid, (1, 0), value=True), offset)
+
+
+def local_axes(offset: Tensor, valid: Tensor) -> Tensor:
+    r"""Orthonormal axes (columns, det +1) from the first two neighbour directions that span a plane.
+
+    Args:
+        offset (Tensor): Neighbours relative to the origin, in order of preference [..., K, 3].
+        valid (Tensor): Which of them exist [..., K].
+    """
+    fallback = torch.eye(3, dtype=offset.dtype, device=offset.device).expand(*offset.shape[:-2], 3, 3)
+    candidate = torch.cat([offset, fallback], dim=-2)
+    usable = torch.cat([valid, torch.ones_like(fallback[..., 0], dtype=torch.bool)], dim=-1)
+    length = candidate.norm(dim=-1, keepdim=True)
+    usable = usable & (length.squeeze(-1) > 1e-3)
+    candidate = candidate / length.clamp(min=1e-3)
+
+    def first_of(mask: Tensor) -> Tensor:
+        index = mask.to(torch.uint8).argmax(dim=-1)[..., None, None].expand(*mask.shape[:-1], 1, 3)
+        return candidate.gather(-2, index)
+
+    e1 = first_of(usable)
+    across = torch.linalg.cross(candidate, e1.expand_as(candidate))
+    e2 = first_of(usable & (across.norm(dim=-1) > MIN_SINE))
+    e2 = nn.functional.normalize(e2 - (e2 * e1).sum(-1, keepdim=True) * e1, dim=-1)
+    return torch.cat([e1, e2, torch.linalg.cross(e1, e2)], dim=-2).mT
