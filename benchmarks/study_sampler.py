@@ -74,7 +74,8 @@ def flow(model: InertialAR, args: argparse.Namespace) -> None:
 
 def grid_of(model: InertialAR, sigma_max: float, sigma_min: float, rho: float):
     r"""The sampler on another grid of noise levels."""
-    return patch.multiple(diffusion_head, SIGMA_MAX=sigma_max / model.network.head.sigma_data, SIGMA_MIN=sigma_min, RHO=rho)
+    return patch.multiple(diffusion_head, SIGMA_MAX=sigma_max / model.network.head.sigma_data, SIGMA_MIN=sigma_min,
+                          RHO=rho)
 
 
 def distance(x: Tensor, y: Tensor) -> str:

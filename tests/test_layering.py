@@ -22,7 +22,7 @@ BELOW = {
     'superpose': {'ops'},
     'nn': {'ops', 'neighbors', 'frames', 'elements'},
     'generation': {'nn', 'frames', 'elements'},
-    'models': {'data', 'generation', 'nn', 'ops', 'neighbors', 'frames', 'elements', 'files'},
+    'models': {'data', 'generation', 'nn', 'ops', 'neighbors', 'frames', 'elements', 'files', 'chem', 'transforms'},
     'chem': {'data', 'superpose', 'frames', 'elements', 'files'},
     'transforms': {'data', 'fields', 'frames', 'chem', 'elements'},
     'datasets': {'chem', 'elements', 'files'},

@@ -30,7 +30,7 @@ def small_network(seed: int = 0, num_groups: int = 0, dtype: torch.dtype = torch
     condition, place_condition = (Condition(24, num_groups, (), 0.1) for _ in range(2))
     graph = GraphAutoregressor(vocabulary, 24, 2, 2, 8, 30, 3)
     head = DiffusionHead(16, 24, 2, sigma_data=0.8, pair_channels=8)
-    placer = AtomPlacer(len(vocabulary), 24, 2, 2, 8, 16, 2, 6, 0.02, head, 8)
+    placer = AtomPlacer(len(vocabulary), 24, 2, 2, 8, 16, 2, 28, 0.02, head, 8)
     network = BondedNetwork(vocabulary, condition, place_condition, graph, placer, 30, 3, 2, 1.0)
     for parameter in network.parameters():
         if parameter.dim() > 1:

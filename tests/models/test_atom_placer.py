@@ -69,7 +69,8 @@ def test_the_first_axis_points_to_the_atom_that_closes_a_ring():
     skeleton, pos = read(MOLECULES)
     row, slot, place = contexts(skeleton, pos)
     for t in range(row.numel()):
-        new = skeleton.order[row[t], slot[t], :slot[t]] * (torch.arange(int(slot[t])) != skeleton.parent[row[t], slot[t]])
+        new = skeleton.order[row[t], slot[t], :slot[t]].clone()
+        new[skeleton.parent[row[t], slot[t]]] = 0
         if new.any():
             partner = int(new.nonzero()[0])
             line = pos[row[t], partner] - place.frame.origin[t]

@@ -86,7 +86,7 @@ def test_types_are_the_cross_entropy_of_training(make_model, qm9):
     with torch.no_grad():
         loss = model(molecule, torch.Generator().manual_seed(0))
     found, logits = model.log_prob(molecule, num_steps=1), model.network.encode(molecule).type_logits.detach().double()
-    no_stop = torch.log1p(-logits[0].softmax(0)[model.network.stop])  # training does not know that a molecule has an atom
+    no_stop = torch.log1p(-logits[0].softmax(0)[model.network.stop])  # training may stop before the first atom
     n = molecule.num_nodes
     assert -(float(found.type.sum() + found.stop) + float(no_stop)) / (n + 1) == pytest.approx(float(loss.type), 1e-5)
     assert -found.parent.sum().item() / (n - 1) == pytest.approx(float(loss.parent), 1e-5)

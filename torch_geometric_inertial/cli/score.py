@@ -38,7 +38,7 @@ def score(file: Path, weights: str = 'qm9', json: Path | None = None, num_steps:
             print(f'{i:6} {name}: {error}', file=sys.stderr)
             continue
         types = float(value.type.sum() + value.stop.sum())
-        terms = [float(value.total), types, float(value.coord.sum()), float(value.parent.sum())]
+        terms = [float(value.total), types, float(value.coord.sum()), float(value.bond.sum())]
         print(f'{i:6} ' + ' '.join(f'{term:10.3f}' for term in [*terms, terms[0] / data.z.numel()]) + f'  {name}')
         lines.append(dict(number=i, name=name, **{field: getattr(value, field).tolist() for field in value._fields}))
     if json is not None:

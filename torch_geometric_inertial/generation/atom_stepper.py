@@ -13,6 +13,7 @@ from torch_geometric_inertial.generation.draws import draw, guided, random_numbe
 from torch_geometric_inertial.generation.engine import run
 from torch_geometric_inertial.generation.poses import choose_poses
 from torch_geometric_inertial.generation.requests import GenerationRequest, SamplingConfig
+from torch_geometric_inertial.generation.scaffold import Scaffold
 
 
 def generate_molecules(model: AtomModel, requests: Iterable[GenerationRequest], sampling: SamplingConfig, *,
@@ -79,7 +80,8 @@ class AtomStepper:
             conditions = {name: torch.stack([request.conditions[name] for request in requests if request.conditions])
                           for name in requests[0].conditions}
         begin = model.condition(conditions, len(requests))
-        poses = choose_poses(model, [request.scaffold for request in requests], conditions, numbers)
+        scaffolds = [r.scaffold if isinstance(r.scaffold, Scaffold) else None for r in requests]
+        poses = choose_poses(model, scaffolds, conditions, numbers)
         sequences = [ActiveSequence(*row, []) for row in zip(requests, numbers, poses, strict=True)]
         if batch.branches == 2:
             begin = torch.stack([begin, model.condition(None, len(requests))], dim=1).flatten(0, 1)

@@ -12,6 +12,7 @@ from torch_geometric_inertial.generation.atom_model import AtomModel
 from torch_geometric_inertial.generation.draws import RandomNumbers
 from torch_geometric_inertial.generation.poses import Poses
 from torch_geometric_inertial.generation.requests import GenerationRequest
+from torch_geometric_inertial.generation.scaffold import Scaffold
 
 FIRST_SLOTS = 32  #: Atoms per molecule that memory is taken for at first.
 
@@ -131,7 +132,7 @@ class GenerationBatch:
         [P] and positions [P, 3] of the first."""
         sequence, device = self.sequences[r], self.types.device
         scaffold, pose = sequence.request.scaffold, sequence.pose
-        assert scaffold is not None and pose is not None
+        assert isinstance(scaffold, Scaffold) and pose is not None
         first, perm = scaffold.num_prefix, pose.perm[0]
         rest = perm.numel() - first
         types, pos = scaffold.types[perm].to(device), pose.positions(scaffold.pos)[0].float().to(device)
@@ -225,7 +226,7 @@ class GenerationBatch:
         scaffold = sequence.request.scaffold
         if scaffold is None:
             return Data(z=z, pos=pos.clone(), finished=finished)
-        assert sequence.pose is not None
+        assert isinstance(scaffold, Scaffold) and sequence.pose is not None
         new = torch.ones(length, dtype=torch.bool).index_fill_(0, torch.tensor(sequence.fixed), False)
         pos = torch.cat([scaffold.pos, sequence.pose.restore(scaffold.pos, pos[new])])
         return Data(z=torch.cat([scaffold.z, z[new]]), pos=pos, finished=finished,

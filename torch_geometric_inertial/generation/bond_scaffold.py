@@ -67,17 +67,17 @@ class BondScaffold:
         between = dense[heavy][:, heavy]
         used = between.sum(dim=1, keepdim=True)
         table = vocabulary.z.cpu(), vocabulary.charge.cpu(), vocabulary.hydrogens.cpu(), vocabulary.free.cpu()
+        room = table[3] == used if whole else table[3] >= used
         allowed = ((table[0] == z[heavy].unsqueeze(1)) & (table[1] == charge[heavy].unsqueeze(1))
-                   & (table[2] >= hydrogens.unsqueeze(1)) & ((table[3] == used) if whole else (table[3] >= used)))
+                   & (table[2] >= hydrogens.unsqueeze(1)) & room)
         if not bool(allowed.any(dim=1).all()):
             f = int((~allowed.any(dim=1)).nonzero()[0])
             raise ValueError(f'the model knows no {SYMBOLS[int(z[heavy[f]])]} of charge {int(charge[heavy[f]]):+d} with '
-                             f'{int(hydrogens[f])} hydrogens and bonds of order {int(used[f])} in all, as atom '
+                             f'{int(hydrogens[f])} hydrogens and other bonds of order {int(used[f])} in all, as atom '
                              f'{int(heavy[f])} has')
-        least = torch.where(allowed, table[2] + table[3], 99).amin(dim=1)
-        if not whole and bool((used.squeeze(1) + hydrogens >= torch.where(allowed, table[2] + table[3], 0).amax(1)).all()):
-            raise ValueError(f'every valence of the scaffold is taken (atom 0 of {int(least[0])}): leave out hydrogens '
-                             f'where it is to grow')
+        most = torch.where(allowed, table[2] + table[3], 0).amax(dim=1)
+        if not whole and bool((used.squeeze(1) + hydrogens >= most).all()):
+            raise ValueError('every valence of the scaffold is taken: leave out hydrogens where it is to grow')
         scaffold = cls(heavy, between, allowed, pos[heavy], hydrogen, host, pos[hydrogen], whole, data)
         scaffold._check_connected()
         return scaffold

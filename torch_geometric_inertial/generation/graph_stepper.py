@@ -1,10 +1,11 @@
-r"""Bond graphs atom by atom: one step draws a heavy atom, its hydrogens and its bonds, of each molecule in the batch."""
+r"""Bond graphs atom by atom: one step draws a heavy atom and its bonds, of each molecule in the batch."""
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
 from torch_geometric_inertial.generation.bond_model import BondModel, WrittenGraph
+from torch_geometric_inertial.generation.bond_scaffold import BondScaffold
 from torch_geometric_inertial.generation.draws import draw, guided
 from torch_geometric_inertial.generation.requests import GenerationRequest, SamplingConfig
 from torch_geometric_inertial.generation.rows import Rows, join_rows, keep_rows
@@ -17,8 +18,8 @@ NEVER = -1e9
 
 
 def graph_numbers(seed: int, index: int, max_atoms: int, max_closures: int) -> Tensor:
-    r"""Uniform numbers of the graph of molecule :math:`i` [N + 1, 3 + 2 max_closures], a function of (seed, i): per atom
-    one for the type, the parent and its order, and two for each ring."""
+    r"""Uniform numbers of the graph of molecule :math:`i` [N + 1, 3 + 2 max_closures], a function of (seed, i): per
+    atom one for the type, the parent and its order, and two for each ring."""
     generator = torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + index * 0xD1B54A32D192ED03 + 1) % 2**63)
     return torch.rand(max_atoms + 1, 3 + 2 * max_closures, generator=generator)
 
@@ -49,16 +50,16 @@ class GraphStepper:
         slots = FIRST_SLOTS if self.state is None else self.state['types'].size(1)
         uniform = torch.stack([graph_numbers(self.seed, r.index, model.max_atoms, graph.bonds.max_closures)
                                for r in requests]).to(begin.device)
-        integers = dict(dtype=torch.long, device=begin.device)
+        limit = torch.tensor([r.max_atoms for r in requests], device=begin.device)
         state = dict(
             uniform=uniform,
-            count=torch.zeros(num, **integers),  # heavy atoms so far
-            total=torch.zeros(num, **integers),  # with their hydrogens
-            limit=torch.tensor([r.max_atoms for r in requests], **integers),
-            types=torch.zeros(num, slots, **integers),
-            order=torch.zeros(num, slots, slots, **integers),
-            distance=torch.zeros(num, slots, slots, **integers),
-            free=torch.zeros(num, slots, **integers),
+            count=limit.new_zeros(num),  # heavy atoms so far
+            total=limit.new_zeros(num),  # with their hydrogens
+            limit=limit,
+            types=limit.new_zeros(num, slots),
+            order=limit.new_zeros(num, slots, slots),
+            distance=limit.new_zeros(num, slots, slots),
+            free=limit.new_zeros(num, slots),
             begin=begin.view(num, self.branches, -1),
             memory=begin.new_zeros(num, self.branches, slots, begin.size(-1)),
             **{f'{name}{i}': x.view(num, self.branches, *x.shape[1:])
@@ -136,7 +137,7 @@ class GraphStepper:
             forbidden[:, stop:] = open_
             logits = logits.masked_fill(forbidden, NEVER)
         for r, request in enumerate(self.requests):
-            if request.scaffold is not None:
+            if isinstance(request.scaffold, BondScaffold):
                 allowed = request.scaffold.allowed_types(int(state['count'][r])).to(logits.device)
                 logits[r] = logits[r].masked_fill(~allowed, NEVER)
         return logits
@@ -211,7 +212,7 @@ class GraphStepper:
         assert self.state is not None
         for r, request in enumerate(self.requests):
             at = int(self.state['count'][r])
-            if request.scaffold is not None and at < request.scaffold.num_heavy:
+            if isinstance(request.scaffold, BondScaffold) and at < request.scaffold.num_heavy:
                 new[r] = 0
                 new[r, :at] = request.scaffold.order[at, :at].to(new.device)
         return new
@@ -275,7 +276,7 @@ class GraphStepper:
 
 
 def grow_ways(distance: Tensor, new: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-    r"""As :func:`~torch_geometric_inertial.nn.bond_distances.grow_distances`, of molecules that have :obj:`count` [R] atoms
+    r"""As :func:`~torch_geometric_inertial.nn.bond_distances.grow_distances`, of molecules of :obj:`count` [R] atoms
     each; there is no way to the others."""
     missing = torch.arange(distance.size(1), device=count.device) >= count.unsqueeze(1)
     itself = torch.eye(distance.size(1), dtype=torch.bool, device=count.device)

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from torch_geometric_inertial.generation.bond_model import BondModel, WrittenGraph
+from torch_geometric_inertial.generation.bond_scaffold import BondScaffold
 from torch_geometric_inertial.generation.graph_stepper import begin_tokens
 from torch_geometric_inertial.generation.requests import SamplingConfig
 from torch_geometric_inertial.generation.rows import Rows, join_rows, keep_rows
@@ -58,7 +59,7 @@ class PlaceStepper:
         fixed = length.new_zeros(num, width, dtype=torch.bool)
         pos = begin.new_zeros(num, width, 3)
         for r, graph in enumerate(requests):
-            if graph.request.scaffold is not None:
+            if isinstance(graph.request.scaffold, BondScaffold):
                 slots, given = graph.request.scaffold.places(skeleton.parent[one][r], int(size[r]), int(length[r]))
                 fixed[r, slots], pos[r, slots] = True, given.to(pos)
                 self.slots[graph.index] = slots
@@ -138,4 +139,6 @@ class PlaceStepper:
                     edge_attr=order[edge_index[0], edge_index[1]].cpu(), formal_charge=charge.cpu(),
                     finished=graph.finished)
         scaffold = graph.request.scaffold
-        return data if scaffold is None else scaffold.put_back(data, self.slots.pop(graph.index))
+        if isinstance(scaffold, BondScaffold):
+            return scaffold.put_back(data, self.slots.pop(graph.index))
+        return data

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from torch_geometric_inertial.generation.bond_scaffold import BondScaffold
 from torch_geometric_inertial.generation.scaffold import Scaffold
 from torch_geometric_inertial.nn.diffusion_head import NUM_STEPS
 from torch_geometric_inertial.nn.flow_solvers import check_steps
@@ -19,13 +20,13 @@ class GenerationRequest:
         index (int): Its number; with the seed it settles all random numbers.
         max_atoms (int): Where it is cut short.
         conditions (dict, optional): Its conditions, by name, without a batch dimension.
-        scaffold (Scaffold, optional): Atoms that it must contain.
+        scaffold (Scaffold or BondScaffold, optional): Atoms that it must contain, as the model takes them.
         allowed (Tensor, optional): Which types may be drawn [V]; all if :obj:`None`.
     """
     index: int
     max_atoms: int
     conditions: dict[str, Tensor] | None = None
-    scaffold: Scaffold | None = None
+    scaffold: Scaffold | BondScaffold | None = None
     allowed: Tensor | None = None
 
 

@@ -255,7 +255,9 @@ class AtomAutoregressor(Pretrained, nn.Module):
             place[data.perm + first] = torch.arange(place.numel(), device=place.device)
         score = bonded_log_prob if self.writes_bonds else log_prob
         out = score(self.network, data, num_steps, chunk_size)
-        return out if place is None else out._replace(type=out.type[place], bond=out.bond[place], coord=out.coord[place])
+        if place is None:
+            return out
+        return out._replace(type=out.type[place], bond=out.bond[place], coord=out.coord[place])
 
     # Arguments ---------------------------------------------------------------------------------------------------
 

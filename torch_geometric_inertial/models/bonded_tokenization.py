@@ -82,7 +82,7 @@ def read_molecules(data: Data, vocabulary: AtomVocabulary, max_atoms: int,
     refuse(atoms.unpad((parent < 0) & (slot > 0)), f'each atom but the first must be bonded to an earlier one, in one '
                                                    f'connected molecule; {ORDER}')
     parent = parent.clamp(min=0)
-    refuse(atoms.unpad(hydrogen & ((order.sum(dim=2) != 1) | (slot[None] == 0))), 'a hydrogen must have one single bond')
+    refuse(atoms.unpad(hydrogen & (order.sum(dim=2) != 1)), 'a hydrogen must have one single bond')
     refuse(atoms.unpad(hydrogen & (parent >= size.unsqueeze(1))), 'a hydrogen must be bonded to a heavy atom')
     descends = torch.zeros_like(hydrogen)
     descends[:, 1:] = hydrogen[:, 1:] & hydrogen[:, :-1] & (parent[:, 1:] < parent[:, :-1])

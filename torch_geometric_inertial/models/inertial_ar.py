@@ -98,8 +98,8 @@ class InertialARConfig(GeneratorConfig):
             raise ValueError("'atom_types' must be distinct")
         for z, charge, hydrogens, valence in self.atom_types:
             if not (1 < z < len(SYMBOLS) and abs(charge) <= 8 and 0 <= hydrogens <= valence <= 12):
-                raise ValueError(f"'atom_types' must be (atomic number above 1, charge within 8, hydrogens, valence from "
-                                 f"there to 12) (got {(z, charge, hydrogens, valence)})")
+                raise ValueError(f"'atom_types' must be (atomic number above 1, charge within 8, hydrogens, valence "
+                                 f"from there to 12) (got {(z, charge, hydrogens, valence)})")
 
 
 InertialARConfig.presets = {

@@ -35,8 +35,8 @@ class PairField(nn.Module):
     r"""Messages from the atoms around to a noisy coordinate, and a force along each line to it.
 
     .. math::
-        m_j = \mathrm{SiLU}(W_2\, \mathrm{SiLU}(W_d\, \mathrm{RBF}(|x - r_j|) + W_u \hat u_j + W_\sigma F(\ln \sigma) + k_j)),
-        \quad e \mathrel{+}= W_o \sum_j m_j, \quad F \mathrel{+}= \sum_j (w \cdot m_j)\, \hat u_j,
+        m_j = \mathrm{SiLU}(W_2\, \mathrm{SiLU}(W_d\, \mathrm{RBF}(|x - r_j|) + W_u \hat u_j + W_\sigma F(\ln \sigma)
+        + k_j)), \quad e \mathrel{+}= W_o \sum_j m_j, \quad F \mathrel{+}= \sum_j (w \cdot m_j)\, \hat u_j,
         \quad \hat u_j = (x - r_j) / |x - r_j|
 
     A denoiser that sees distances knows that atoms do not overlap and closes rings at the right length; a condition
