@@ -1,7 +1,8 @@
 r"""What sampling needs of a model that writes a bond graph and then places its atoms."""
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -21,15 +22,16 @@ class BondModel(Protocol):
     def train(self, mode: bool = True) -> Any: ...
 
 
-class WrittenGraph(NamedTuple):
+@dataclass(frozen=True)
+class WrittenGraph:
     r"""A molecule whose places are to be drawn.
 
-    Attributes:
+    Args:
         index (int): Its number.
         types (Tensor): Types of its heavy atoms [M].
         order (Tensor): Orders of the bonds between them [M, M].
         finished (bool): Whether the model ended it.
-        request: What it answers.
+        request (GenerationRequest): What it answers.
     """
     index: int
     types: Tensor

@@ -72,9 +72,9 @@ class BondScaffold:
                    & (table[2] >= hydrogens.unsqueeze(1)) & room)
         if not bool(allowed.any(dim=1).all()):
             f = int((~allowed.any(dim=1)).nonzero()[0])
-            raise ValueError(f'the model knows no {SYMBOLS[int(z[heavy[f]])]} of charge {int(charge[heavy[f]]):+d} with '
+            raise ValueError(f'the model knows no {SYMBOLS[int(z[heavy[f]])]} of charge {int(charge[heavy[f]]):+d}, '
                              f'{int(hydrogens[f])} hydrogens and other bonds of order {int(used[f])} in all, as atom '
-                             f'{int(heavy[f])} has')
+                             f'{int(heavy[f])} is')
         most = torch.where(allowed, table[2] + table[3], 0).amax(dim=1)
         if not whole and bool((used.squeeze(1) + hydrogens >= most).all()):
             raise ValueError('every valence of the scaffold is taken: leave out hydrogens where it is to grow')

@@ -29,7 +29,7 @@ def read_molecules(data: Data, vocabulary: AtomVocabulary, max_atoms: int,
         max_closures (int): Rings that one atom may close.
 
     Returns:
-        tuple: The :class:`Skeleton` and the positions [B, N, 3], float32, the first atom of each molecule at 0.
+        tuple: The :class:`Skeleton` and the positions [B, N, 3], the first atom of each molecule at 0.
 
     Raises:
         ValueError: With the molecule, the atom, the rule and what came.
@@ -70,8 +70,7 @@ def read_molecules(data: Data, vocabulary: AtomVocabulary, max_atoms: int,
     if charge.shape != z.shape:
         raise ValueError(f"'formal_charge' must be [{z.numel()}] (got {tuple(charge.shape)})")
 
-    pos32 = pos.float()
-    dense_pos = atoms.pad(pos32 - pos32[ptr[:-1]][atoms.batch])
+    dense_pos = atoms.pad(pos - pos[ptr[:-1]][atoms.batch])
     # the order of atoms: heavy, connected, then hydrogens by parent
     size = (exists & ~hydrogen).sum(dim=1)
     slot = torch.arange(atoms.size[1], device=z.device)
@@ -90,7 +89,7 @@ def read_molecules(data: Data, vocabulary: AtomVocabulary, max_atoms: int,
     closures = (order.tril(-1) > 0).sum(dim=2) - 1
     refuse(atoms.unpad(closures > max_closures), f"an atom may close at most 'max_closures' = {max_closures} rings")
 
-    radius = COVALENT_RADII.to(pos32)[dense_z]
+    radius = COVALENT_RADII.to(pos)[dense_z]
     reach = LONGEST_BOND * (radius.unsqueeze(1) + radius.unsqueeze(2))
     stretched = (order > 0) & ((dense_pos.unsqueeze(1) - dense_pos.unsqueeze(2)).norm(dim=-1) > reach)
     refuse(atoms.unpad(stretched.any(dim=2)), f'a bond must be shorter than {LONGEST_BOND} times the sum of the '
