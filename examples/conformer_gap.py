@@ -116,7 +116,7 @@ def train_model(train: PackedTargets, val: PackedTargets, args: argparse.Namespa
                                   hydrogens=not args.heavy, minutes=config.max_minutes, seed=args.seed, lr=config.lr,
                                   batch_size=config.batch_size))
     last = fit(loss, train, args.out / 'training', config, augment=RelaxationInput(), evaluate=keep, progress=True)
-    keep(last, -1)  # the end of the training
+    keep(last)  # the end of the training
     return GeoMFormer.from_pretrained(args.out / 'model')
 
 

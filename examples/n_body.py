@@ -84,7 +84,7 @@ def train_model(train: PackedTargets, val: PackedTargets, args: argparse.Namespa
     config = FitConfig(num_steps=args.num_steps, max_minutes=args.max_minutes, lr=args.lr,
                        evaluate_every=args.evaluate_every, seed=args.seed, **FIT | dict(batch_size=args.batch_size))
     last = fit(PositionLoss(model), train, args.out / 'training', config, evaluate=keep, progress=True)
-    keep(last, -1)  # the end of the training
+    keep(last)  # the end of the training
     return GeoMFormer.from_pretrained(args.out / 'model')
 
 

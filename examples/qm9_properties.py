@@ -120,7 +120,7 @@ def train_model(parts: dict[str, PackedTargets], args: argparse.Namespace) -> At
     config = FitConfig(num_steps=args.num_steps, max_minutes=args.max_minutes, batch_size=args.batch_size, lr=args.lr,
                        evaluate_every=args.evaluate_every, seed=args.seed)
     last = fit(loss, train, args.out / 'training', config, evaluate=keep, progress=True)
-    keep(last, -1)  # the end of the training
+    keep(last)  # the end of the training
     return type(model).from_pretrained(args.out / 'model')
 
 

@@ -85,7 +85,7 @@ def train_model(train: PackedTargets, val: PackedTargets, args: argparse.Namespa
     config = FitConfig(num_steps=args.num_steps, max_minutes=args.max_minutes, batch_size=args.batch_size, lr=args.lr,
                        warmup_steps=500, max_norm=10.0, evaluate_every=args.evaluate_every, seed=args.seed)
     last = fit(loss, train, args.out / 'training', config, evaluate=keep, progress=True)
-    keep(last, -1)  # the end of the training
+    keep(last)  # the end of the training
     return type(model).from_pretrained(args.out / 'model')
 
 

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader as TorchLoader
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
-from torch_geometric_inertial.datasets import OC20, guess_tags, read_relaxations
+from torch_geometric_inertial.datasets import OC20, guess_tags, oc20, read_relaxations
 from torch_geometric_inertial.datasets.oc20 import as_relaxation
 from torch_geometric_inertial.datasets.stored_graphs import stored_fields
 
@@ -221,3 +221,19 @@ def test_without_lmdb(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'lmdb', None)
     with pytest.raises(ImportError, match=r"reading OC20 needs lmdb: pip install 'torch_geometric_inertial\[oc20\]'"):
         OC20(str(tmp_path))
+
+
+def test_a_file_that_is_no_lmdb_is_named(tmp_path):
+    (tmp_path / 'data.lmdb').write_bytes(b'<html>404</html>' * 1000)
+    with pytest.raises(ValueError, match=r"data.lmdb' is truncated, damaged or no LMDB file \("):
+        OC20(str(tmp_path))
+
+
+@pytest.mark.parametrize('field, value', [('pos', [[1.0, 2.0]]), ('atomic_numbers', 'six'), ('cell', {}),
+                                          ('y_relaxed', 'low'), ('tags', object)])
+def test_a_broken_record_is_an_error_that_names_it(systems, tmp_path, monkeypatch, field, value):
+    write(tmp_path / 'data.lmdb', [new_generation(official(systems[0], 0))])
+    whole = oc20.stored_fields
+    monkeypatch.setattr(oc20, 'stored_fields', lambda stored: whole(stored) | {field: value})
+    with pytest.raises(ValueError, match=r"system 0 of '.*data.lmdb': "):
+        OC20(str(tmp_path))[0]

@@ -202,3 +202,15 @@ def test_mistakes_of_property_loss():
         PropertyLoss(property_model(), waters(), 'gap')
     with pytest.raises(ValueError, match=r"'beta' must not be negative \(got -1.0\)"):
         PropertyLoss(property_model(), waters(), 'energy', -1.0)
+
+
+def test_the_best_of_another_training_is_not_gone_on_with(tmp_path):
+    loss = Kept(n_body_model())
+    for identity, error, kept in (('a', 1.0, 1.0), ('a', 2.0, 1.0), ('b', 3.0, 3.0)):
+        loss.model.training_record = dict(identity=identity, steps=7)
+        KeepBest(tmp_path, lambda _: dict(error=error), 'error')(loss)  # noqa: B023
+        facts = json.loads((tmp_path / 'config.json').read_text())
+        assert facts['validation'] == dict(step=7, error=kept)
+    (tmp_path / 'config.json').write_text('{"training": {"identity": "b"}}')
+    with pytest.raises(ValueError, match=r"config.json' has no figure 'error' of a training to go on with"):
+        KeepBest(tmp_path, lambda _: dict(error=1.0), 'error')(loss)
