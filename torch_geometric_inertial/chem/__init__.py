@@ -8,6 +8,7 @@ from torch_geometric_inertial.chem.convert import as_data, as_molecules
 from torch_geometric_inertial.chem.cut import cut_bond
 from torch_geometric_inertial.chem.draw import draw_grid
 from torch_geometric_inertial.chem.formats import read_molecules, read_records, write_molecules
+from torch_geometric_inertial.chem.heavy_bonds import with_bonds
 from torch_geometric_inertial.chem.jsonl import read_jsonl, write_jsonl
 from torch_geometric_inertial.chem.mol import from_mol, to_mol
 from torch_geometric_inertial.chem.pdb import read_pdb
@@ -37,6 +38,7 @@ __all__ = [
     'table_bonds',
     'to_ase',
     'to_mol',
+    'with_bonds',
     'write_jsonl',
     'write_molecules',
     'write_sdf',
