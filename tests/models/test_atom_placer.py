@@ -76,7 +76,7 @@ def test_the_first_axis_points_to_the_atom_that_closes_a_ring():
         if new.any():
             partner = int(new.nonzero()[0])
             line = pos[row[t], partner] - place.frame.origin[t]
-            torch.testing.assert_close(place.frame.axes[t, :, 0], line / line.norm(), atol=1e-4, rtol=1e-4)  # waves are in float32
+            torch.testing.assert_close(place.frame.axes[t, :, 0], line / line.norm())
             assert int(place.frame.slots[t, 1]) == partner
 
 
