@@ -116,9 +116,9 @@ def test_the_generators_see_the_molecules_of_a_packed_object():
     batch = Batch.from_data_list([chain(2), chain(4)])
     vocabulary = torch.arange(119)
     for keep in (('ptr',), ('batch',)):
-        assert tokenize(packed(batch, keep=keep), vocabulary, 9, 'model')[2].tolist() == [0, 2, 6]
+        assert tokenize(packed(batch, keep=keep), vocabulary, 9)[2].tolist() == [0, 2, 6]
     with pytest.raises(ValueError, match="'batch' must ascend from 0"):
-        tokenize(Data(z=batch.z, pos=batch.pos, batch=batch.batch.flip(0)), vocabulary, 9, 'model')
+        tokenize(Data(z=batch.z, pos=batch.pos, batch=batch.batch.flip(0)), vocabulary, 9)
 
 
 Z, POS = torch.tensor([8, 1, 1]), torch.zeros(3, 3)

@@ -32,7 +32,7 @@ def test_guided_logits():
 
 def test_random_numbers_are_a_function_of_seed_and_number():
     a, b, c, d = (random_numbers(seed, index, 7) for seed, index in ((3, 5), (3, 5), (3, 6), (4, 5)))
-    assert a.uniform.shape == (8, 2) and a.noise.shape == (7, 3)
+    assert a.uniform.shape == (8, ) and a.noise.shape == (7, 3)
     assert torch.equal(a.uniform, b.uniform) and torch.equal(a.noise, b.noise)
     assert torch.equal(torch.rand(2, generator=a.generator), torch.rand(2, generator=b.generator))
     for other in (c, d):

@@ -51,8 +51,8 @@ def test_the_pose_is_drawn_by_the_likelihood(make_model):
         begun.extend(pos[ptr[:-1]])
         return prefill(types, pos, ptr, *others)
 
-    with (patch.object(model, 'prefill', begin), patch.object(poses, 'propose_poses', propose),
+    with (patch.object(model.network, 'prefill', begin), patch.object(poses, 'propose_poses', propose),
           patch.object(model.network, 'prefix_log_prob', score)):
-        model.complete(scaffold, 3, num_poses=8, **FAST)
+        model.complete(scaffold, 3, **FAST)
     assert len(begun) == 3
     torch.testing.assert_close(torch.stack(begun), torch.stack(expected))

@@ -52,7 +52,7 @@ def test_places_turn_with_the_molecule():
     row, slot, a = contexts(skeleton, pos)
     _, _, b = contexts(other, turned_pos)
     spanned = ((rotation @ a.frame.axes - b.frame.axes).abs() < 1e-4).all(dim=(1, 2))
-    assert spanned.double().mean() > 0.8 and not spanned[slot <= 2].any()
+    assert spanned.double().mean() > 0.7 and not spanned[slot <= 2].any()
     torch.testing.assert_close(b.cond[spanned], a.cond[spanned], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(b.frame.to_local(turned_pos[row, slot])[spanned],
                                a.frame.to_local(pos[row, slot])[spanned])

@@ -65,7 +65,7 @@ def test_the_place_of_an_atom_depends_on_its_type_but_not_on_its_position(make_m
     j = molecule.num_nodes - 2
     plain = read(model, [molecule])['cond'][j]
     moved, other = molecule.clone(), molecule.clone()
-    moved.pos[j] += 0.02  # so little that the atom keeps its parent
+    moved.pos[j] += 0.02
     other.z[j] = 8 if other.z[j] != 8 else 6
     torch.testing.assert_close(read(model, [moved])['cond'][j], plain, atol=1e-5, rtol=0)
     assert (read(model, [other])['cond'][j] - plain).abs().max() > 1e-3
@@ -78,10 +78,8 @@ def test_a_batch_is_its_molecules(make_model, qm9, variant):
     for name in ('logits', 'cond', 'local'):
         torch.testing.assert_close(together[name], torch.cat([a[name] for a in alone]), atol=1e-4, rtol=1e-4)
     tokens = torch.tensor([m.num_nodes + 1.0 for m in molecules])
-    for name, weight in (('type', tokens), ('parent', tokens - 2)):  # means over tokens, over atoms that have parents
-        weight = weight.clamp(min=0)
-        alone_mean = (torch.stack([getattr(a['loss'], name) for a in alone]) * weight).sum() / weight.sum()
-        torch.testing.assert_close(getattr(together['loss'], name), alone_mean, atol=1e-5, rtol=1e-5)
+    mean = (torch.stack([a['loss'].type for a in alone]) * tokens).sum() / tokens.sum()
+    torch.testing.assert_close(together['loss'].type, mean, atol=1e-5, rtol=1e-5)
 
 
 def test_the_stop_token_has_a_type_and_no_place(make_model, qm9):
@@ -102,9 +100,8 @@ def test_the_type_loss_is_the_cross_entropy_of_every_atom_and_the_stop(make_mode
 def test_the_total_weighs_the_terms(make_model, qm9):
     batch = Batch.from_data_list(qm9[:4])
     a, b = (make_model(coord_weight=w)(batch, generator()) for w in (1.0, 3.0))
-    torch.testing.assert_close(a.total, a.type + a.parent + a.coord)
-    torch.testing.assert_close(b.total, b.type + b.parent + 3 * b.coord)
-    assert make_model(coordinate_target='absolute')(batch, generator()).parent == 0
+    torch.testing.assert_close(a.total, a.type + a.coord)
+    torch.testing.assert_close(b.total, b.type + 3 * b.coord)
 
 
 @pytest.mark.parametrize('sigma', [0.8, 1.4])
@@ -174,16 +171,16 @@ def test_errors(make_model, qm9):
     gold, negative, fluorine = good.z.clone(), good.z.clone(), good.z.clone()
     gold[1], negative[0], fluorine[4] = 300, -1, 9
     for data, message in [
-        (Data(z=good.z), r"'InertialAR' needs 'pos' in its input \(got Data"),
-        (Data(pos=good.pos), r"'InertialAR' needs 'z' in its input \(got Data"),
+        (Data(z=good.z), r"a generator needs 'pos' in its input \(got Data"),
+        (Data(pos=good.pos), r"a generator needs 'z' in its input \(got Data"),
         (spoilt(good, pos=good.pos[:-1]), rf"'z' must be \[N\] and 'pos' \[N, 3\] \(got \({n},\) and \({n - 1}, 3\)\)"),
         (spoilt(good, pos=good.pos[:, :2]), r"'z' must be \[N\] and 'pos' \[N, 3\]"),
         (spoilt(good, z=good.z[None]), r"'z' must be \[N\] and 'pos' \[N, 3\]"),
         (spoilt(good, z=good.z.float()), r"'z' must hold whole numbers \(got torch.float32\)"),
         (spoilt(good, pos=good.pos.to('meta')),
          r"'z' and 'pos' must be on the model's device, cpu \(got cpu and meta\)"),
-        (spoilt(good, z=good.z[:0], pos=good.pos[:0]), r"'InertialAR' cannot read an empty molecule \(number 0\)"),
-        (spoilt(good, ptr=torch.tensor([0, 3, 3, n])), r"cannot read an empty molecule \(number 1\)"),
+        (spoilt(good, z=good.z[:0], pos=good.pos[:0]), r'molecule 0 has no atoms'),
+        (spoilt(good, ptr=torch.tensor([0, 3, 3, n])), r'molecule 1 has no atoms'),
         (spoilt(good, z=torch.ones(21).long(), pos=torch.rand(21, 3)),
          r"'max_atoms' is 20 \(got molecule 0 of 21 atoms\)"),
         (spoilt(good, pos=nan), r"'pos' must be finite \(got \[.*nan.*\] at atom 2\)"),

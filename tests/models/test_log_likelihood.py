@@ -72,7 +72,8 @@ def test_types_are_the_cross_entropy_of_training(make_model, qm9):
     model, molecule = make_model(), qm9[5]
     with torch.no_grad():
         loss = model(molecule, torch.Generator().manual_seed(0))
-    found, logits = model.log_prob(molecule, num_steps=1, canonical=False), model.network.encode(molecule).type_logits.detach().double()
+    found = model.log_prob(molecule, num_steps=1, canonical=False)
+    logits = model.network.encode(molecule).type_logits.detach().double()
     no_stop = torch.log1p(-logits[0].softmax(0)[model.network.stop])  # training may stop before the first atom
     n = molecule.num_nodes
     assert -(float(found.type.sum() + found.stop) + float(no_stop)) / (n + 1) == pytest.approx(float(loss.type), 1e-5)

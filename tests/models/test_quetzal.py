@@ -36,9 +36,10 @@ def test_a_configuration_survives_json(name):
 
 def test_what_is_loaded_has_the_same_random_features(make_model, tmp_path):
     model, other = make_model(kind='quetzal'), make_model(seed=1, kind='quetzal')
-    assert not torch.equal(model.network.embedding.fourier.freqs, other.embedding.fourier.freqs)
+    assert not torch.equal(model.network.embedding.fourier.freqs, other.network.embedding.fourier.freqs)
     again = Quetzal.from_pretrained(model.save_pretrained(tmp_path, dtype=torch.float16))
     for name in ('embedding.fourier.freqs', 'head.network.coord_fourier.phases', 'head.network.noise_fourier.freqs'):
+        name = f'network.{name}'
         assert torch.equal(again.get_buffer(name), model.get_buffer(name))
     assert not any('condition' in name for name in model.state_dict())  # the first token is the embedding's
 
@@ -52,7 +53,7 @@ def test_atomic_numbers_are_the_rows_of_both_tables(make_model, qm9):
     shared = [*few.elements, 'stop']
     column = [(*many.elements, 'stop').index(z) for z in shared]
     torch.testing.assert_close(a.type_logits, b.type_logits[:, column])
-    torch.testing.assert_close(a.type_logits[:, -1], few.type_head.linear(_h(few, qm9[:3]))[:, STOP])
+    torch.testing.assert_close(a.type_logits[:, -1], few.network.type_head.linear(_h(few, qm9[:3]))[:, STOP])
 
 
 def _h(model, molecules):
@@ -64,9 +65,9 @@ def _h(model, molecules):
 
 
 def test_a_token_is_the_sum_of_its_parts(make_model):
-    embedding = make_model(kind='quetzal').embedding
+    embedding = make_model(kind='quetzal').network.embedding
     pos = torch.tensor([[0.3, -1.2, 0.7], [2.0, 0.1, 0.0]])
-    token = embedding(torch.tensor([1, 4]), torch.tensor([0, 5]), pos, pos, None, None)
+    token = embedding(torch.tensor([1, 4]), torch.tensor([0, 5]), pos)
     by_hand = (embedding.type_embedding.weight[[6, 9]] + embedding.index.weight[[1, 6]] + pos @ embedding.pos.weight.T
                + embedding.fourier_linear(embedding.fourier(pos)))
     torch.testing.assert_close(token, by_hand)
@@ -99,14 +100,14 @@ def test_the_stop_has_no_place_unless_asked_for(make_model, qm9):
     assert y.size(0) == batch.num_nodes and with_stop.size(0) == batch.num_nodes + 3
     assert torch.equal(with_stop[-3:], torch.zeros(3, 3)) and torch.equal(with_stop[:-3], y)
     assert torch.equal(stop_cond[:-3], cond)
-    single = make_model(kind='quetzal').encode(qm9[1])
+    single = make_model(kind='quetzal').network.encode(qm9[1])
     torch.testing.assert_close(stop_cond[-2:-1], single.end, atol=1e-4, rtol=1e-4)
 
 
 def test_the_model_sees_absolute_coordinates(make_model, qm9):
     model, molecule = make_model(kind='quetzal'), qm9[6]
     seen = model.network.encode(molecule)
-    assert torch.equal(seen.local, molecule.pos) and seen.parent_logits is None
+    assert torch.equal(seen.pos, molecule.pos)
     shifted = model.network.encode(Data(z=molecule.z, pos=molecule.pos + 1.0))
     assert (shifted.type_logits - seen.type_logits)[1:].abs().amax(1).min() > 1e-4
     torch.testing.assert_close(shifted.type_logits[0], seen.type_logits[0])

@@ -88,7 +88,8 @@ def test_the_loss_is_the_weighted_denoising_error():
     model, y, cond = head(seed=3), normal(6, 3), normal(6, 6, seed=1)
     loss = model.loss(y, cond, 5, torch.Generator().manual_seed(2))
     g = torch.Generator().manual_seed(2)
-    sigma = (model.noise_mean + model.noise_std * torch.randn(5, 6, 1, generator=g)).exp()
+    share = (torch.arange(5).view(-1, 1, 1) + torch.rand(5, 6, 1, generator=g)) / 5  # one draw from each fifth
+    sigma = torch.distributions.Normal(model.noise_mean, model.noise_std).icdf(share).exp()
     x = y + sigma * torch.randn(5, 6, 3, generator=g)
     weight = (sigma**2 + 0.64) / (sigma * 0.8)**2  # Karras et al. (2022), Table 1
     error = weight * (model.denoise(x, sigma, model.cond_linear(cond)) - y).square()

@@ -45,8 +45,8 @@ def parts():
     z = torch.tensor([6, 1, 1, 8, 1]).repeat(16)
     data = PackedMolecules(z, 1.5 * torch.randn(80, 3, generator=g), 5 * torch.arange(17))
     torch.manual_seed(0)
-    model = InertialAR(channels=16, heads=2, type_layers=1, coord_layers=1, head_channels=16, head_layers=1,
-                       environment_channels=8, num_landmarks=8, dropout=0.1, context_noise=0.02)
+    model = InertialAR(channels=16, heads=2, bonds=False, type_layers=1, coord_layers=1, head_channels=16,
+                       head_layers=1, num_landmarks=8, dropout=0.1, context_noise=0.02)
     return model, data, FitConfig(num_steps=14, batch_size=8, warmup_steps=3, log_every=1, save_every=4)
 
 def die():

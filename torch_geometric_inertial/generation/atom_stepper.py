@@ -166,5 +166,5 @@ class AtomStepper:
         if batch.branches == 2:
             guidance = (cond[1::2], None, sampling.guidance_scale)
             cond = cond[0::2]
-        noise = batch.noise[rows, batch.count[:len(batch)].to(rows.device)[rows]]
+        noise = sampling.place_temperature * batch.noise[rows, batch.count[:len(batch)].to(rows.device)[rows]]
         return self.model.head.sample(cond, noise, sampling.num_steps, sampling.solver, guidance=guidance)

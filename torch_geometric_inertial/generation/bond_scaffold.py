@@ -19,6 +19,7 @@ class BondScaffold:
         index (Tensor): Number of each heavy atom in what was given [F].
         order (Tensor): Orders of the bonds between them [F, F].
         allowed (Tensor): Types that each may have [F, V].
+        fewest (Tensor): The fewest hydrogens that each can have [F].
         pos (Tensor): Their positions [F, 3], Å.
         hydrogen_index (Tensor): Numbers of the hydrogens in what was given [H].
         hydrogen_host (Tensor): The heavy atom, in this order, of each [H].
@@ -29,6 +30,7 @@ class BondScaffold:
     index: Tensor
     order: Tensor
     allowed: Tensor
+    fewest: Tensor
     pos: Tensor
     hydrogen_index: Tensor
     hydrogen_host: Tensor
@@ -37,7 +39,7 @@ class BondScaffold:
     given: Data
 
     @classmethod
-    def of(cls, data: Data, vocabulary: AtomVocabulary, whole: bool) -> BondScaffold:
+    def of(cls, data: Data, vocabulary: AtomVocabulary, whole: bool, max_atoms: int) -> BondScaffold:
         r"""A checked scaffold, in the order in which it is given.
 
         Args:
@@ -45,10 +47,12 @@ class BondScaffold:
                 :obj:`edge_attr` [E] (orders 1, 2, 3), :obj:`formal_charge` [N] or none; hydrogens or not.
             vocabulary (AtomVocabulary): The types of the model.
             whole (bool): Whether only hydrogens are missing, so that each heavy atom has all of its other bonds.
+            max_atoms (int): Longest molecule.
 
         Raises:
             ValueError: If no type of the model has the element, the charge and the bonds of an atom, a hydrogen has no
-                heavy atom, there is no heavy atom, the heavy atoms are in several parts, or every valence is taken.
+                heavy atom, there is no heavy atom, the heavy atoms are in several parts, every valence is taken, or the
+                molecule would be too long.
         """
         z, pos, edge, order = data.z.cpu(), data.pos.cpu().double(), data.edge_index.cpu(), data.edge_attr.cpu()
         charge = data.get('formal_charge')
@@ -75,10 +79,14 @@ class BondScaffold:
             raise ValueError(f'the model knows no {SYMBOLS[int(z[heavy[f]])]} of charge {int(charge[heavy[f]]):+d}, '
                              f'{int(hydrogens[f])} hydrogens and other bonds of order {int(used[f])} in all, as atom '
                              f'{int(heavy[f])} is')
+        fewest = torch.where(allowed, table[2], max_atoms).amin(dim=1)
+        if heavy.numel() + int(fewest.sum()) > max_atoms:
+            raise ValueError(f"'max_atoms' is {max_atoms} (got {heavy.numel()} heavy atoms, which have "
+                             f'{int(fewest.sum())} hydrogens or more)')
         most = torch.where(allowed, table[2] + table[3], 0).amax(dim=1)
         if not whole and bool((used.squeeze(1) + hydrogens >= most).all()):
             raise ValueError('every valence of the scaffold is taken: leave out hydrogens where it is to grow')
-        scaffold = cls(heavy, between, allowed, pos[heavy], hydrogen, host, pos[hydrogen], whole, data)
+        scaffold = cls(heavy, between, allowed, fewest, pos[heavy], hydrogen, host, pos[hydrogen], whole, data)
         scaffold._check_connected()
         return scaffold
 
@@ -107,16 +115,17 @@ class BondScaffold:
         r"""The same with heavy atom :obj:`perm[i]` as number i; atoms that :obj:`perm` lacks are left out."""
         place = torch.full((self.num_heavy, ), -1).index_copy(0, perm, torch.arange(perm.numel()))
         return replace(self, index=self.index[perm], order=self.order[perm][:, perm], allowed=self.allowed[perm],
-                       pos=self.pos[perm], hydrogen_host=place[self.hydrogen_host])
+                       fewest=self.fewest[perm], pos=self.pos[perm], hydrogen_host=place[self.hydrogen_host])
 
-    def allowed_types(self, count: int) -> Tensor:
-        r"""Which types, and the end, may follow :obj:`count` heavy atoms [V + 1]."""
-        num_types = self.allowed.size(1)
+    def allowed_types(self, count: int, room: int, hydrogens: Tensor) -> Tensor | None:
+        r"""Which types, and the end, may follow :obj:`count` heavy atoms [V + 1], where types have :obj:`hydrogens` [V]
+        and :obj:`room` more atoms fit; :obj:`None` if all may."""
         if count < self.num_heavy:
-            return torch.nn.functional.pad(self.allowed[count], (0, 1))
-        types = torch.full((num_types + 1, ), not self.whole)
-        types[-1] = True
-        return types
+            spare = room - (self.num_heavy - count) - int(self.fewest[count + 1:].sum())  # for its own hydrogens
+            return torch.nn.functional.pad(self.allowed[count] & (hydrogens <= spare), (0, 1))
+        if not self.whole:
+            return None
+        return torch.arange(self.allowed.size(1) + 1) == self.allowed.size(1)
 
     def places(self, parent: Tensor, size: int, length: int) -> tuple[Tensor, Tensor]:
         r"""Slots of the scaffold's atoms [K] in a molecule of :obj:`size` heavy and :obj:`length` atoms with these

@@ -126,10 +126,13 @@ class GraphStepper:
         return torch.where(first, self.model.graph.never_stop(logits), logits)
 
     def _allowed_types(self, logits: Tensor) -> Tensor:
-        r"""Leaves out what a scaffold rules out and, with :obj:`valence_mask`, what no valence is left for."""
-        state = self.state
+        r"""Leaves out what a scaffold rules out, first atoms that are too large and, with :obj:`valence_mask`, what no
+        valence is left for."""
+        state, hydrogens = self.state, self.model.vocabulary.hydrogens
         assert state is not None
-        stop, free = self.model.graph.stop, self.model.vocabulary.free
+        stop, free, given = self.model.graph.stop, self.model.vocabulary.free, logits
+        too_large = (1 + hydrogens > state['limit'].unsqueeze(1)) & (state['count'] == 0).unsqueeze(1)
+        logits = logits.masked_fill(nn.functional.pad(too_large, (0, 1)), NEVER)
         if self.sampling.valence_mask:
             later = (state['count'] > 0).unsqueeze(1)
             open_ = (state['free'] > 0).any(dim=1, keepdim=True)
@@ -138,8 +141,10 @@ class GraphStepper:
             logits = logits.masked_fill(forbidden, NEVER)
         for r, request in enumerate(self.requests):
             if isinstance(request.scaffold, BondScaffold):
-                allowed = request.scaffold.allowed_types(int(state['count'][r])).to(logits.device)
-                logits[r] = logits[r].masked_fill(~allowed, NEVER)
+                room = int(state['limit'][r] - state['total'][r])
+                allowed = request.scaffold.allowed_types(int(state['count'][r]), room, hydrogens.cpu())
+                if allowed is not None:
+                    logits[r] = given[r].masked_fill(~allowed.to(logits.device), NEVER)
         return logits
 
     def _draw_bonds(self, hidden: Tensor, types: Tensor, uniform: Tensor) -> Tensor:

@@ -64,7 +64,8 @@ class PlaceStepper:
                 fixed[r, slots], pos[r, slots] = True, given.to(pos)
                 self.slots[graph.index] = slots
         state = dict(
-            count=torch.ones_like(length), length=length, size=size, pos=pos, fixed=fixed, noise=noise.to(pos),
+            count=torch.ones_like(length), length=length, size=size, pos=pos, fixed=fixed,
+            noise=self.sampling.place_temperature * noise.to(pos),
             parent=skeleton.parent[one], order=skeleton.order[one], is_hydrogen=skeleton.is_hydrogen[one],
             types=types, sibling=encoded.sibling[one], distance=encoded.distance[one],
             atom=encoded.atom.view(num, self.branches, width, -1), key=encoded.key.view(num, self.branches, width, -1))

@@ -32,15 +32,17 @@ class GenerationRequest:
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    r"""How types, parents and places are drawn.
+    r"""How types, bonds and places are drawn.
 
     Args:
-        temperature (float): Of the types and parents; 0 takes the most likely. (default: :obj:`1.0`)
+        temperature (float): Of the types and bonds; 0 takes the most likely. (default: :obj:`1.0`)
+        place_temperature (float): Scale of the noise that places are made of: 0 puts each atom where the flow takes the
+            middle of the noise, near the mode of its density. (default: :obj:`1.0`)
         top_p (float): Types are drawn from the smallest set of at least this probability. (default: :obj:`1.0`)
         num_steps (int): Evaluations of the diffusion head per atom. (default: :obj:`12`)
         solver (str): Of :data:`~torch_geometric_inertial.nn.flow_solvers.SOLVERS`. (default: :obj:`'dpmpp'`)
         guidance_scale (float): :math:`w` in :math:`\emptyset + w (c - \emptyset)`, for the logits of types and
-            parents and for the denoised place: 0 is unconditional, 1 conditional, more is further that way.
+            bonds and for the denoised place: 0 is unconditional, 1 conditional, more is further that way.
             (default: :obj:`1.0`)
         valence_mask (bool): Whether models that write bonds are kept from bonds that no valence is left for, and from
             an end while one is. (default: :obj:`False`)
@@ -49,6 +51,7 @@ class SamplingConfig:
         ValueError: On values out of range.
     """
     temperature: float = 1.0
+    place_temperature: float = 1.0
     top_p: float = 1.0
     num_steps: int = NUM_STEPS
     solver: str = 'dpmpp'
@@ -56,8 +59,9 @@ class SamplingConfig:
     valence_mask: bool = False
 
     def __post_init__(self):
-        if not self.temperature >= 0:
-            raise ValueError(f"'temperature' must not be negative (got {self.temperature})")
+        for name in ('temperature', 'place_temperature'):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"'{name}' must not be negative (got {getattr(self, name)})")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"'top_p' must be in (0, 1] (got {self.top_p})")
         if not math.isfinite(self.guidance_scale):

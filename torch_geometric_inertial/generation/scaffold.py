@@ -84,7 +84,7 @@ class Scaffold:
         r"""The scaffold in the canonical order of its atoms, of which no other is tried; as it is if they have none,
         since they overlap."""
         try:
-            perm = canonical(Data(z=self.z, pos=self.pos, number=torch.arange(self.z.numel()))).number
+            perm = canonical(Data(z=self.z, pos=self.pos)).perm
         except ValueError:
             return self
         return replace(self, z=self.z[perm], types=self.types[perm], pos=self.pos[perm], ordered=True)

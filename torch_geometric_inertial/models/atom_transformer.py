@@ -129,7 +129,7 @@ class AtomTransformer(nn.Module):
     def tokenize(self, data: Data) -> tuple[Tensor, Tensor, Tensor]:
         r"""Types [T], positions [T, 3] (float32) and offsets [B + 1] of a molecule or a batch, checked; see
         :func:`~torch_geometric_inertial.models.tokenization.tokenize`."""
-        return tokenize(data, self.vocabulary, self.max_atoms, type(self).__name__)
+        return tokenize(data, self.vocabulary, self.max_atoms)
 
     # Whole molecules ---------------------------------------------------------------------------------------------
 

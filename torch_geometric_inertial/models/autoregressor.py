@@ -27,6 +27,7 @@ from torch_geometric_inertial.models.log_likelihood import LogProb, bonded_log_p
 from torch_geometric_inertial.models.pretrained import Pretrained
 from torch_geometric_inertial.nn.condition import Condition
 
+LIKELY = 0.3  #: Of the noise, where places are wanted that are right more often than places as varied as the data.
 ORDERS = ('smiles', 'heavy_first', 'rank')  #: Canonical orders; the others are no functions of the molecule.
 
 
@@ -114,8 +115,9 @@ class AtomAutoregressor(Pretrained, nn.Module):
                 GPU :obj:`2048`)
             max_atoms (int, optional): Molecules that reach it are returned as they are, :obj:`finished=False`.
             shard (tuple): :math:`(i, n)`: the i-th of n consecutive parts; the parts in order are the whole.
-            **sampling: :obj:`temperature`, :obj:`top_p`, :obj:`num_steps`, :obj:`solver`, :obj:`guidance_scale` and
-                :obj:`valence_mask`, see :class:`~torch_geometric_inertial.generation.SamplingConfig`.
+            **sampling: :obj:`temperature`, :obj:`place_temperature`, :obj:`top_p`, :obj:`num_steps`, :obj:`solver`,
+                :obj:`guidance_scale` and :obj:`valence_mask`, see
+                :class:`~torch_geometric_inertial.generation.SamplingConfig`.
 
         Raises:
             ValueError: On arguments out of range.
@@ -178,12 +180,14 @@ class AtomAutoregressor(Pretrained, nn.Module):
 
         A model that writes bonds takes those of the molecule, or finds them from the distances
         (:func:`~torch_geometric_inertial.chem.with_bonds`); bonds and charges settle how many hydrogens an atom lacks.
-        Other models continue the heavy atoms as :meth:`complete` does, with nothing but hydrogens to write, where their
-        order has the hydrogens last (:obj:`order='heavy_first'`), and decide the number themselves.
+        Other models continue the heavy atoms, in their canonical order, as :meth:`complete` does, with nothing but
+        hydrogens to write, where their order has the hydrogens last (:obj:`order='heavy_first'`), and decide the number
+        themselves.
 
         Args:
             heavy (Data or list): :obj:`z` [F] and :obj:`pos` [F, 3] in Å, in any pose and order.
-            progress, seed, batch_size, max_atoms, **sampling: See :meth:`complete`; without guidance.
+            progress, seed, batch_size, max_atoms, **sampling: See :meth:`complete`; without guidance. A
+                :obj:`place_temperature` of 0.3 is the default, for likely places.
 
         Returns:
             Data or list: As given: the molecules of :meth:`complete`.
@@ -192,7 +196,7 @@ class AtomAutoregressor(Pretrained, nn.Module):
             ValueError: As :meth:`complete`, and if the model does not know hydrogen or its order does not allow it.
         """
         max_atoms = self._length_limit(max_atoms)
-        config = self._sampling_config(None, None, sampling)
+        config = self._sampling_config(None, None, dict(place_temperature=LIKELY) | sampling)
         if 1 not in self.elements:
             raise ValueError(f"'add_hydrogens' needs a model that knows hydrogen (got elements {self.elements})")
         if HYDROGENS.get(self.config.order) not in ('last', 'anywhere'):
@@ -269,6 +273,9 @@ class AtomAutoregressor(Pretrained, nn.Module):
             raise ValueError(f"'max_atoms' must be at least 1 (got {max_atoms})")
         if max_atoms > most:
             raise ValueError(f"'max_atoms' must be at most {most}, the model's own (got {max_atoms})")
+        fewest = 1 + int(self.network.vocabulary.hydrogens.min()) if self.writes_bonds else 1
+        if max_atoms < fewest:
+            raise ValueError(f"'max_atoms' must be at least {fewest}, the model's smallest molecule (got {max_atoms})")
         return max_atoms
 
     def _sampling_config(self, groups: Tensor | list[str] | str | None, properties: dict | None,
@@ -304,14 +311,16 @@ class AtomAutoregressor(Pretrained, nn.Module):
     def _scaffold(self, data: Data, name: str, max_atoms: int, whole: bool) -> Scaffold | BondScaffold:
         r"""A checked part of a molecule; :obj:`name` is what messages call it."""
         if not self.writes_bonds:
-            return Scaffold.of(self.network, data, name, max_atoms, NUM_POSES, whole)
+            scaffold = Scaffold.of(self.network, data, name, max_atoms, NUM_POSES, whole)
+            if not whole or self.config.order not in ORDERS:
+                return scaffold
+            from torch_geometric_inertial.transforms import CanonicalOrder
+            return scaffold.reorder(CanonicalOrder(order=self.config.order))
         try:
             if data.get('edge_attr') is None:
                 from torch_geometric_inertial.chem import with_bonds
-                data = with_bonds(data)
-            if data.z.numel() > max_atoms:
-                raise ValueError(f"'max_atoms' is {max_atoms} (got {data.z.numel()} atoms)")
-            return BondScaffold.of(data, self.network.vocabulary, whole)
+                data = with_bonds(data, hydrogens='missing')
+            return BondScaffold.of(data, self.network.vocabulary, whole, max_atoms)
         except ValueError as error:
             raise ValueError(f'{name} is not a molecule for this model: {error}') from error
 

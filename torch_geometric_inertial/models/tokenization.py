@@ -9,7 +9,7 @@ from torch_geometric_inertial.data import ptr_of
 from torch_geometric_inertial.elements import SYMBOLS
 
 
-def tokenize(data: Data, vocabulary: Tensor, max_atoms: int, reader: str) -> tuple[Tensor, Tensor, Tensor]:
+def tokenize(data: Data, vocabulary: Tensor, max_atoms: int) -> tuple[Tensor, Tensor, Tensor]:
     r"""Types [T], positions [T, 3] (float32) and offsets [B + 1] of a molecule or a batch.
 
     Args:
@@ -17,7 +17,6 @@ def tokenize(data: Data, vocabulary: Tensor, max_atoms: int, reader: str) -> tup
             there are several.
         vocabulary (Tensor): The type of each atomic number, -1 for unknown ones.
         max_atoms (int): Longest molecule.
-        reader (str): Who reads, for messages.
 
     Raises:
         ValueError: On missing, misshapen, empty, non-finite or too long molecules, on unknown elements, on tensors of
@@ -25,7 +24,7 @@ def tokenize(data: Data, vocabulary: Tensor, max_atoms: int, reader: str) -> tup
     """
     z, pos = data.get('z'), data.get('pos')
     if z is None or pos is None:
-        raise ValueError(f"'{reader}' needs '{'z' if z is None else 'pos'}' in its input (got {data})")
+        raise ValueError(f"a generator needs '{'z' if z is None else 'pos'}' in its input (got {data})")
     if z.dim() != 1 or pos.shape != (z.numel(), 3):
         raise ValueError(f"'z' must be [N] and 'pos' [N, 3] (got {tuple(z.shape)} and {tuple(pos.shape)})")
     if z.is_floating_point():
@@ -36,7 +35,7 @@ def tokenize(data: Data, vocabulary: Tensor, max_atoms: int, reader: str) -> tup
     ptr = ptr_of(data)
     length = ptr.diff()
     if bool((length < 1).any()):
-        raise ValueError(f"'{reader}' cannot read an empty molecule (number {int((length < 1).nonzero()[0])})")
+        raise ValueError(f'molecule {int((length < 1).nonzero()[0])} has no atoms')
     if int(length.max()) > max_atoms:
         raise ValueError(f"'max_atoms' is {max_atoms} (got molecule {int(length.argmax())} "
                          f"of {int(length.max())} atoms)")

@@ -154,5 +154,12 @@ class PackedMolecules:
         return data
 
     def to_data_list(self) -> list[Data]:
-        r"""Each molecule as a :class:`~torch_geometric.data.Data` of its own."""
-        return [Data(z=self.z[a:b].long(), pos=self.pos[a:b]) for a, b in pairwise(self.ptr.tolist())]
+        r"""Each molecule as a :class:`~torch_geometric.data.Data` of its own, with its bonds and charges where they are
+        known."""
+        items = []
+        for i, (a, b) in enumerate(pairwise(self.ptr.tolist())):
+            data = Data(z=self.z[a:b].long(), pos=self.pos[a:b])
+            if self.bonds is not None:
+                self.bonds.put(data, torch.tensor([i]), torch.arange(a, b), torch.tensor([0, b - a]))
+            items.append(data)
+        return items
