@@ -13,11 +13,9 @@ from pathlib import Path
 
 import torch
 from torch_geometric.data import Data
-from torch_geometric.transforms import Compose
 
-from torch_geometric_inertial import CanonicalOrder, InertialFrame, models
-from torch_geometric_inertial.chem import from_mol, read_xyz, to_mol, write_sdf, write_xyz
-from torch_geometric_inertial.cli.files import read_molecules
+from torch_geometric_inertial import models
+from torch_geometric_inertial.chem import from_mol, read_molecules, read_xyz, to_mol, write_sdf, write_xyz
 from torch_geometric_inertial.datasets import QM9Sample
 from torch_geometric_inertial.metrics import hydrogen_report
 
@@ -55,17 +53,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('file', type=Path, nargs='?', help='SDF, XYZ or PDB; real QM9 molecules if left out')
     parser.add_argument('--model', default='InertialAR', help='InertialAR or Quetzal')
-    parser.add_argument('--weights', default='qm9-heavy-first', help='bundled name or folder')
+    parser.add_argument('--weights', default='qm9', help='bundled name or folder')
     parser.add_argument('--num-molecules', type=int, default=200, help='real molecules to compare on')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--out', type=Path, default=Path('outputs/hydrogens.sdf'))
     args = parser.parse_args()
     model = getattr(models, args.model).from_pretrained(args.weights)
-    canonical = Compose([InertialFrame(), CanonicalOrder(order='heavy_first')])
     if args.file is not None:
-        read = read_molecules(args.file)
+        read = read_molecules(args.file, 'skip')
         heavy = [Data(z=data.z, pos=data.pos) for data in read]
-        placed = model.add_hydrogens(heavy, seed=args.seed, canonical=canonical, progress=True)
+        placed = model.add_hydrogens(heavy, seed=args.seed, progress=True)
         count = write_sdf(placed, args.out, on_error='skip')
         print(f'wrote {count} molecules to {args.out}')
         return
@@ -73,7 +70,7 @@ def main() -> None:
     truth = [data for data in sample if set(data.z.tolist()) <= set(model.elements)]
     heavy = [Data(z=data.z[data.z > 1], pos=data.pos[data.z > 1]) for data in truth]
     with torch.no_grad():
-        placed = model.add_hydrogens(heavy, seed=args.seed, canonical=canonical, progress=True)
+        placed = model.add_hydrogens(heavy, seed=args.seed, progress=True)
     write_sdf(placed, args.out, on_error='skip')
     print(f'{"model":12}{hydrogen_report(placed, truth)}')
     print(f'{"RDKit":12}{hydrogen_report(by_rdkit(truth), truth)}   (told the bonds)')

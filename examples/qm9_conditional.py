@@ -31,7 +31,7 @@ from torch_geometric_inertial.training import FitConfig, PackedMolecules, Random
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--root', type=Path, help="folder of PyG's QM9 data set; the embedded sample if left out")
-    parser.add_argument('--weights', default='qm9-heavy-first', help='conditional weights: bundled name or folder')
+    parser.add_argument('--weights', default='qm9', help='conditional weights: bundled name or folder')
     parser.add_argument('--start', help="train instead, from unconditional weights: 'qm9', folder, or 'none'")
     parser.add_argument('--preset', default='tiny', help="size of the model with --start none: tiny, small, base")
     parser.add_argument('--max-minutes', type=float, default=2.0, help='time to train')

@@ -30,7 +30,7 @@ FLUORINE = 9
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--judge', default='qm9-homo', help='regressor: bundled name or folder, see qm9_properties.py')
-    parser.add_argument('--weights', default='qm9-heavy-first', help="generator that knows the judge's property")
+    parser.add_argument('--weights', default='qm9', help="generator that knows the judge's property")
     parser.add_argument('--root', type=Path, help="folder of PyG's QM9 data set; the embedded sample if left out")
     parser.add_argument('--scales', type=float, nargs='+', default=[0.0, 1.0, 2.0], help='guidance scales')
     parser.add_argument('--num-samples', type=int, default=200, help='molecules a scale')

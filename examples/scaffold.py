@@ -11,8 +11,7 @@ import torch
 from torch_geometric.data import Data
 
 from torch_geometric_inertial import models
-from torch_geometric_inertial.chem import draw_grid, write_sdf
-from torch_geometric_inertial.cli.files import read_molecules
+from torch_geometric_inertial.chem import draw_grid, read_molecules, write_sdf
 from torch_geometric_inertial.metrics import completion_report
 
 #: Flat rings without hydrogens, elements and places (Å): of QM9 (DFT), thiophene as by microwave spectroscopy. Good
@@ -35,13 +34,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--scaffold', type=Path, help='SDF, XYZ or PDB file; three rings if left out')
     parser.add_argument('--model', default='InertialAR', help='InertialAR or Quetzal')
-    parser.add_argument('--weights', default='qm9-heavy-first', help='bundled name or folder')
+    parser.add_argument('--weights', default='qm9', help='bundled name or folder')
     parser.add_argument('--num-samples', type=int, default=32, help='molecules a scaffold')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--out', type=Path, default=Path('outputs/scaffold'), help='folder of all results')
     args = parser.parse_args()
     model = getattr(models, args.model).from_pretrained(args.weights)
-    scaffolds = [ring(name) for name in RINGS] if args.scaffold is None else read_molecules(args.scaffold)[:1]
+    scaffolds = [ring(name) for name in RINGS] if args.scaffold is None else read_molecules(args.scaffold, 'skip')[:1]
     for scaffold in scaffolds:
         name = scaffold.get('name') or args.scaffold.stem
         unknown = set(scaffold.z.tolist()) - set(model.elements)

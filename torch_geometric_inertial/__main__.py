@@ -1,10 +1,7 @@
-r"""``python -m torch_geometric_inertial``: which kernels run here, and whether they compute what they should."""
+r"""``python -m torch_geometric_inertial`` is the command line."""
 import sys
 
-from torch_geometric_inertial.cli.doctor import doctor
+from torch_geometric_inertial.cli.main import main
 
 if __name__ == '__main__':
-    try:
-        doctor()
-    except ValueError as error:
-        sys.exit(str(error))
+    sys.exit(main())

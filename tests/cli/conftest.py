@@ -8,9 +8,9 @@ from torch_geometric_inertial import InertialAR, Quetzal
 def weights(tmp_path_factory):
     """A folder with a small untrained model that knows hydrogen and carbon."""
     torch.manual_seed(0)
-    model = InertialAR(elements=(1, 6, 7, 8), channels=32, heads=2, type_layers=1, coord_layers=1, head_channels=16,
-                       head_layers=1, num_landmarks=16, widths=(2.0, ), environment_channels=8, valence_channels=4,
-                       pair_channels=0, num_groups=2, group_names=('alcohol', 'amine'), max_atoms=24)
+    model = InertialAR(channels=32, heads=2, graph_layers=1, place_layers=1, head_channels=16, head_layers=1,
+                       pair_channels=8, message_channels=8, message_rounds=1, field_channels=8, num_groups=2,
+                       group_names=('alcohol', 'amine'), max_atoms=24)
     return model.save_pretrained(tmp_path_factory.mktemp('weights') / 'model')
 
 

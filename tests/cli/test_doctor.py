@@ -57,6 +57,7 @@ def test_a_wrong_write_in_place_is_seen(monkeypatch):
 
 
 def test_as_a_module():
-    result = subprocess.run([sys.executable, '-m', 'torch_geometric_inertial'], capture_output=True, text=True)
+    result = subprocess.run([sys.executable, '-m', 'torch_geometric_inertial', 'doctor'], capture_output=True,
+                            text=True)
     assert result.returncode == 0, result.stderr
     assert 'georope_decode' in result.stdout

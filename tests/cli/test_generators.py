@@ -1,13 +1,19 @@
 """The subcommands that write, grow and score molecules, on small untrained models."""
 import json
+import os
+import signal
 
 import pytest
 import torch
+from torch_geometric.data import Batch
 
 from torch_geometric_inertial import InertialAR, Quetzal
 from torch_geometric_inertial.chem import read_jsonl, read_sdf, read_xyz, write_jsonl, write_sdf, write_xyz
+from torch_geometric_inertial.cli.files import write_molecules
+from torch_geometric_inertial.cli.interrupt import Stopped
 from torch_geometric_inertial.cli.main import main
 from torch_geometric_inertial.datasets import QM9Sample
+from torch_geometric_inertial.nn.atom_vocabulary import atom_types_of
 
 
 @pytest.fixture
@@ -95,7 +101,7 @@ def test_score_prints_and_writes_each_molecule(weights, molecules, tmp_path, cap
     assert [line['number'] for line in lines] == [0, 1, 2]
     for line, data in zip(lines, QM9Sample()[:3], strict=True):
         assert len(line['coord']) == data.z.numel()
-        terms = sum(line['type']) + sum(line['coord']) + sum(line['parent']) + sum(line['stop'])
+        terms = sum(line['type']) + sum(line['coord']) + sum(line['bond']) + sum(line['stop'])
         assert line['total'][0] == pytest.approx(terms, rel=1e-6)
         assert f"{line['total'][0]:.3f}" in printed
 
@@ -108,7 +114,7 @@ def test_score_names_what_it_cannot_read_and_goes_on(weights, tmp_path, capsys):
     write_xyz([strange, good], tmp_path / 'two.xyz')
     assert main(['score', str(tmp_path / 'two.xyz'), f'--weights={weights}', '--num-steps=2']) == 0
     out, err = capsys.readouterr()
-    assert "'z' must be one of the model's elements" in err and 'molecule 0' in err
+    assert 'got Si with' in err and 'molecule 0' in err
     assert len(out.splitlines()) == 2
 
 
@@ -126,13 +132,13 @@ def test_train_goes_on_where_it_was_and_writes_weights(molecules, tmp_path, caps
 
 def test_train_learns_groups(molecules, tmp_path):
     assert main(['train', f'--file={molecules}', f'--out={tmp_path / "run"}', '--groups=qm9',
-                 '--changes={channels: 32, heads: 2, type_layers: 1, head_channels: 16, num_landmarks: 16}',
+                 '--changes={channels: 32, heads: 2, graph_layers: 1, place_layers: 1, head_channels: 16}',
                  '--fit_config.batch_size=2', '--fit_config.num_steps=1']) == 0
     config = json.loads((tmp_path / 'run' / 'model' / 'config.json').read_text())['config']
     assert config['num_groups'] == 20 and 'alcohol' in ' '.join(config['group_names'])
 
 
-TINY = '--changes={channels: 32, heads: 2, type_layers: 1, head_channels: 16, num_landmarks: 16}'
+TINY = '--changes={channels: 32, heads: 2, graph_layers: 1, place_layers: 1, head_channels: 16}'
 
 
 def with_items(path, items):
@@ -145,7 +151,7 @@ def with_items(path, items):
 
 
 def test_train_learns_values_of_an_sdf_file(tmp_path):
-    file = with_items(tmp_path / 'own.sdf', [dict(gap=5.5, mu=1), dict(mu=2, gap=''), dict(gap=7.25, mu='3e0')])
+    file = with_items(tmp_path / 'own.sdf', [dict(gap=5.5, mu=1), dict(mu=2, gap=''), dict(gap=7.25, mu='3.0')])
     assert main(['train', f'--file={file}', f'--out={tmp_path / "run"}', '--properties=[mu, gap]', TINY,
                  '--fit_config.batch_size=2', '--fit_config.num_steps=1']) == 0
     condition = InertialAR.from_pretrained(tmp_path / 'run' / 'model').condition
@@ -160,14 +166,14 @@ def test_train_learns_values_of_json_lines(tmp_path):
         data.weight = value
     write_jsonl(molecules, tmp_path / 'own.jsonl')
     common = ['train', f'--file={tmp_path / "own.jsonl"}', f'--out={tmp_path / "run"}', TINY,
-              '--fit_config.batch_size=2', '--fit_config.num_steps=1', '--changes.order=rank']
+              '--fit_config.batch_size=2', '--fit_config.num_steps=1']
     assert main([*common, '--properties=[weight]']) == 0
     condition = InertialAR.from_pretrained(tmp_path / 'run' / 'model').condition
     assert condition.property_low.tolist() == [1.5] and condition.property_high.tolist() == [4]
 
 
 @pytest.mark.parametrize('values, message', [
-    (('a', 'b', 'c'), "'weight' of molecule 0 must be a number (got 'a')"),
+    (('a', 'b', 'c'), "<weight> must be a finite number (got 'a')"),
     ((1.0, 1.0, 1.0), "property 'weight' must have two different values or more, all finite (got [1.0])"),
 ])
 def test_mistakes_in_properties(tmp_path, capsys, values, message):
@@ -176,5 +182,65 @@ def test_mistakes_in_properties(tmp_path, capsys, values, message):
         data.weight = value
     write_jsonl(molecules, tmp_path / 'own.jsonl')
     assert main(['train', f'--file={tmp_path / "own.jsonl"}', f'--out={tmp_path / "run"}', TINY,
-                 '--changes.order=rank', '--properties=[weight]']) == 1
+                 '--properties=[weight]']) == 1
     assert message in capsys.readouterr().err
+
+
+def test_one_bad_molecule_of_three_does_not_stop_the_others(tmp_path, capsys):
+    file = tmp_path / 'm.xyz'
+    file.write_text('2\nmethanol\nC 0 0 0\nO 1.42 0 0\n2\nthiol\nC 0 0 0\nS 1.82 0 0\n2\nethane\nC 0 0 0\nC 1.53 0 0\n')
+    assert main(['hydrogens', str(file), f'--out={tmp_path / "h.sdf"}']) == 0
+    assert '1 thiol: ' in capsys.readouterr().err
+    written = read_sdf(tmp_path / 'h.sdf')
+    assert [(data.title, data.z.numel()) for data in written] == [('methanol', 6), ('ethane', 8)]
+    assert main(['complete', str(file), '--num-samples=2', f'--out={tmp_path / "c.sdf"}']) == 0
+    assert '1 thiol: ' in capsys.readouterr().err
+    assert [data.title for data in read_sdf(tmp_path / 'c.sdf')] == ['methanol, 0', 'methanol, 1', 'ethane, 0',
+                                                                    'ethane, 1']
+
+
+@pytest.mark.parametrize('command', ['hydrogens', 'complete', 'score'])
+def test_no_result_is_status_1_and_an_old_file_stays(command, tmp_path, capsys):
+    (tmp_path / 'cu.xyz').write_text('1\nx\nCu 0 0 0\n')
+    (tmp_path / 'old.sdf').write_text('precious')
+    option = [] if command == 'score' else [f'--out={tmp_path / "old.sdf"}']
+    assert main([command, str(tmp_path / 'cu.xyz'), *option]) == 1
+    assert 'none of the' in capsys.readouterr().err and (tmp_path / 'old.sdf').read_text() == 'precious'
+
+
+@pytest.mark.parametrize('device', ['foo', 'cuda:77'])
+def test_a_device_that_is_not_there(device, capsys, tmp_path):
+    assert main(['generate', '1', f'--device={device}', f'--out={tmp_path / "x.sdf"}']) == 1
+    assert f"'device' must be one that is there, such as 'cpu' or 'cuda' (got '{device}'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('number, status', [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_keeps_what_was_written(number, status, tmp_path):
+    def molecules():
+        yield from QM9Sample()[:2]
+        os.kill(os.getpid(), number)
+        yield from QM9Sample()[2:4]
+
+    with pytest.raises(Stopped) as stopped:
+        write_molecules(molecules(), tmp_path / 'kept.sdf')
+    assert stopped.value.status == status and len(read_sdf(tmp_path / 'kept.sdf')) == 2
+
+
+def test_train_leaves_out_what_it_cannot_learn(tmp_path, capsys):
+    strange = QM9Sample()[1].clone()
+    strange.pos[0] += 9.0  # a bond of 9 Å
+    strange.title = 'torn'
+    write_sdf([QM9Sample()[0], strange, QM9Sample()[2]], tmp_path / 'own.sdf')
+    assert main(['train', f'--file={tmp_path / "own.sdf"}', f'--out={tmp_path / "run"}', TINY,
+                 '--fit_config.batch_size=2', '--fit_config.num_steps=1']) == 0
+    out, err = capsys.readouterr()
+    assert 'learns from 2 molecules' in out and 'torn: ' in err
+
+
+def test_train_finds_the_bonds_of_an_xyz_file(tmp_path):
+    write_xyz(list(QM9Sample()[:3]), tmp_path / 'own.xyz')
+    assert main(['train', f'--file={tmp_path / "own.xyz"}', f'--out={tmp_path / "run"}', TINY,
+                 '--fit_config.batch_size=2', '--fit_config.num_steps=1']) == 0
+    model = InertialAR.from_pretrained(tmp_path / 'run' / 'model')
+    assert model.writes_bonds and set(model.config.atom_types) == {
+        tuple(kind) for kind in atom_types_of(Batch.from_data_list(list(QM9Sample()[:3])))}

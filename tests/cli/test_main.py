@@ -33,7 +33,7 @@ def test_every_command_explains_itself(name, capsys):
 def test_a_mistake_is_one_line_and_status_1(tmp_path, capsys):
     assert main(['evaluate', str(tmp_path / 'molecules.pdf')]) == 1
     error = capsys.readouterr().err
-    assert error.startswith('inertial evaluate: ') and 'must end in one of .sdf' in error and error.count('\n') == 1
+    assert error.startswith('inertial evaluate: ') and 'ends in one of .sdf' in error and error.count('\n') == 1
 
 
 def test_a_missing_jsonargparse_is_named():

@@ -130,6 +130,8 @@ def write_records(
                     continue
                 file.write(text)
                 count += 1
+        if skipped and not count:
+            raise ValueError(f'{path}: none of {len(skipped)} molecule(s) can be written; {skipped[0]}')
 
     write_atomically(path, write)
     warn_left_out(skipped, path)

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from torch_geometric_inertial.cli.files import read_molecules, write_molecules
+from torch_geometric.data import Data
+
+from torch_geometric_inertial.cli.device import usable
+from torch_geometric_inertial.cli.files import name_of, read_records, write_molecules
 from torch_geometric_inertial.models import AtomAutoregressor
 
 
 def complete(
     file: Path,
     num_samples: int = 16,
-    weights: str = 'qm9-heavy-first',
+    weights: str = 'qm9',
     out: Path = Path('completed.sdf'),
     seed: int = 0,
     temperature: float = 1.0,
@@ -18,11 +23,14 @@ def complete(
     max_atoms: int | None = None,
     device: str = 'cpu',
 ) -> None:
-    r"""Grows molecules from a part, whose atoms stay where they are.
+    r"""Grows molecules from a part, whose atoms stay where they are. A part that the model cannot read is named on
+    stderr, and the others are completed.
+
+    Example: inertial complete core.sdf --num-samples 32 --out completed.sdf
 
     Args:
         file: The parts: SDF, XYZ, JSONL or PDB, with or without hydrogens.
-        num_samples: Molecules a part.
+        num_samples: Molecules per part.
         weights: A bundled name, a folder, or a hub id.
         out: SDF, XYZ or JSONL file.
         seed: The molecules are a function of it.
@@ -32,9 +40,24 @@ def complete(
         max_atoms: Molecules that reach it are cut off.
         device: Such as 'cuda'.
     """
-    model = AtomAutoregressor.from_pretrained(weights, device=device)
-    scaffolds = read_molecules(file)
-    molecules = (data for scaffold in scaffolds
-                 for data in model.complete(scaffold, num_samples, seed=seed, temperature=temperature,
-                                            num_steps=num_steps, batch_size=batch_size, max_atoms=max_atoms))
-    print(f'wrote {write_molecules(molecules, out)} molecules around {len(scaffolds)} parts to {out}')
+    model = AtomAutoregressor.from_pretrained(weights, device=usable(device))
+    records = [record for record in read_records(file) if record.molecule is not None]
+    refused = []
+
+    def completed() -> Iterator[Data]:
+        for record in records:
+            try:
+                molecules = model.complete(record.molecule, num_samples, seed=seed, temperature=temperature,
+                                           num_steps=num_steps, batch_size=batch_size, max_atoms=max_atoms)
+            except ValueError as error:
+                refused.append(record.number)
+                print(f'{record.number:6} {name_of(record)}: {error}', file=sys.stderr)
+                if len(refused) == len(records):
+                    raise ValueError(f"none of the {len(records)} parts can be completed; {error}") from error
+                continue
+            for k, data in enumerate(molecules):
+                data.title = f'{name_of(record)}, {k}'
+                yield data
+
+    count = write_molecules(completed(), out)
+    print(f'wrote {count} molecules around {len(records) - len(refused)} parts to {out}')

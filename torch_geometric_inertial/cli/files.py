@@ -1,6 +1,7 @@
 r"""Molecules from and to files, as the commands take them."""
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from torch_geometric.data import Data
 
 from torch_geometric_inertial import chem
 from torch_geometric_inertial.chem.records import Record, warn_left_out
+from torch_geometric_inertial.cli.interrupt import Stoppable
 
 
 def read_records(path: Path, fields: Sequence[str] = ()) -> list[Record]:
@@ -23,26 +25,22 @@ def read_records(path: Path, fields: Sequence[str] = ()) -> list[Record]:
     return records
 
 
-def read_molecules(path: Path, on_error: str = 'skip', fields: Sequence[str] = ()) -> list[Data]:
-    r"""The molecules of a file; broken records are named in a warning and left out.
-
-    Args:
-        path: The file.
-        on_error: :obj:`'skip'` or :obj:`'raise'`.
-        fields: Names of the numbers that the file has about its molecules, to have as tensors [1].
-
-    Raises:
-        ValueError: If the ending is unknown or no molecule is left.
-    """
-    if on_error == 'raise':
-        return chem.read_molecules(path, 'raise', fields)
-    return [record.molecule for record in read_records(path, fields) if record.molecule is not None]
-
-
 def write_molecules(molecules: Iterable[Data], path: Path) -> int:
-    r"""Writes molecules as they come; malformed ones are named in a warning and left out.
+    r"""Writes molecules as they come; malformed ones are named in a warning and left out. SIGINT and SIGTERM leave a
+    whole file with what came before them, and end the command with status 130 or 143.
 
     Raises:
-        ValueError: If the ending is unknown (before anything is computed).
+        ValueError: If the ending is unknown (before anything is computed), or nothing can be written: a file that was
+            there stays as it is.
     """
-    return chem.write_molecules(molecules, path, on_error='skip')
+    with Stoppable() as stop:
+        count = chem.write_molecules(stop.until_stopped(molecules), path, on_error='skip')
+        if stop.number is not None:
+            print(f'wrote {count} molecules to {path} before the interrupt', file=sys.stderr)
+        stop.check()
+    return count
+
+
+def name_of(record: Record) -> str:
+    r"""What messages and files call a record: its title, or its number in the file, counted from 0."""
+    return record.title or f'molecule {record.number}'

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from torch_geometric_inertial.cli.device import usable
 from torch_geometric_inertial.cli.files import write_molecules
 from torch_geometric_inertial.models import AtomAutoregressor
 
@@ -42,7 +43,7 @@ def generate(
         shard: 'i/n' writes the i-th of n parts, i from 0; the parts in order are the whole.
         device: Such as 'cuda'.
     """
-    model = AtomAutoregressor.from_pretrained(weights, device=device)
+    model = AtomAutoregressor.from_pretrained(weights, device=usable(device))
     part = parse_shard(shard)
     molecules = model.stream(num_samples, groups=groups, properties=properties, guidance_scale=guidance_scale,
                              temperature=temperature, top_p=top_p, num_steps=num_steps, seed=seed,

@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
-from torch_geometric.transforms import Compose
+from torch_geometric.data import Data
 
-from torch_geometric_inertial.cli.files import read_molecules, write_molecules
+from torch_geometric_inertial.cli.device import usable
+from torch_geometric_inertial.cli.files import name_of, read_records, write_molecules
 from torch_geometric_inertial.models import AtomAutoregressor
-from torch_geometric_inertial.transforms import CanonicalOrder, InertialFrame
+
+CHUNK = 512  #: Molecules that are read together.
 
 
 def hydrogens(
     file: Path,
-    weights: str = 'qm9-heavy-first',
+    weights: str = 'qm9',
     out: Path = Path('hydrogens.sdf'),
     seed: int = 0,
     temperature: float = 1.0,
@@ -20,6 +25,9 @@ def hydrogens(
     device: str = 'cpu',
 ) -> None:
     r"""Places the hydrogens of molecules that lack some or all; the atoms that are there stay where they are.
+    A molecule that the model cannot read is named on stderr, and the others are written.
+
+    Example: inertial hydrogens crystal.pdb --out whole.sdf
 
     Args:
         file: SDF, XYZ, JSONL or PDB.
@@ -31,10 +39,35 @@ def hydrogens(
         batch_size: Molecules at a time.
         device: Such as 'cuda'.
     """
-    model = AtomAutoregressor.from_pretrained(weights, device=device)
-    heavy = read_molecules(file)
-    canonical = Compose([InertialFrame(), CanonicalOrder(order='heavy_first')])
-    written = model.add_hydrogens(heavy, seed=seed, temperature=temperature, num_steps=num_steps,
-                                  batch_size=batch_size, canonical=canonical)
-    added = sum(data.z.numel() for data in written) - sum(data.z.numel() for data in heavy)
-    print(f'wrote {write_molecules(written, out)} molecules with {added} new hydrogens to {out}')
+    model = AtomAutoregressor.from_pretrained(weights, device=usable(device))
+    records = [record for record in read_records(file) if record.molecule is not None]
+    refused, added = [], 0
+
+    def placed() -> Iterator[Data]:
+        nonlocal added
+        left = iter(records)
+        while chunk := list(islice(left, CHUNK)):
+            heavy = [record.molecule for record in chunk]
+            try:
+                written = model.add_hydrogens(heavy, seed=seed, temperature=temperature, num_steps=num_steps,
+                                              batch_size=batch_size)
+            except ValueError:  # one by one, to know which
+                written = []
+                for record, data in zip(chunk, heavy, strict=True):
+                    try:
+                        written.append(model.add_hydrogens(data, seed=seed, temperature=temperature,
+                                                           num_steps=num_steps, batch_size=batch_size))
+                    except ValueError as error:
+                        written.append(None)
+                        refused.append(record.number)
+                        print(f'{record.number:6} {name_of(record)}: {error}', file=sys.stderr)
+                        if len(refused) == len(records):
+                            raise ValueError(f'none of the {len(records)} molecules can be read; {error}') from error
+            for record, data in zip(chunk, written, strict=True):
+                if data is not None:
+                    data.title = name_of(record)
+                    added += data.z.numel() - record.molecule.z.numel()
+                    yield data
+
+    count = write_molecules(placed(), out)
+    print(f'wrote {count} molecules with {added} new hydrogens to {out}')

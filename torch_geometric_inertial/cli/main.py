@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
 
+from torch_geometric_inertial.cli.interrupt import Stoppable, Stopped
+
 #: Subcommand -> what it does; the function of the same name stands in the module of the same name.
 COMMANDS = {
     'train': 'train a generator on molecules of a file',
@@ -42,8 +44,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rest = [_underscored(word) for word in rest]
     command = getattr(import_module(f'torch_geometric_inertial.cli.{name}'), name)
     try:
-        auto_cli(command, args=rest, prog=f'inertial {name}')
-    except (ValueError, OSError, ImportError) as error:
+        with Stoppable():
+            auto_cli(command, args=rest, prog=f'inertial {name}')
+    except Stopped as stopped:
+        print(f'inertial {name}: stopped by {stopped}', file=sys.stderr)
+        return stopped.status
+    except KeyboardInterrupt:
+        print(f'inertial {name}: stopped by SIGINT', file=sys.stderr)
+        return 130
+    except (ValueError, OSError, ImportError, ArithmeticError, MemoryError) as error:
         print(f'inertial {name}: {error}', file=sys.stderr)
         return 1
     return 0

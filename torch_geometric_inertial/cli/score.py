@@ -4,12 +4,14 @@ import json as to_json
 import sys
 from pathlib import Path
 
-from torch_geometric.transforms import Compose
+from torch_geometric.data import Data
 
-from torch_geometric_inertial.chem.order import ORDERS
-from torch_geometric_inertial.cli.files import read_molecules
+from torch_geometric_inertial.chem import with_bonds
+from torch_geometric_inertial.cli.device import usable
+from torch_geometric_inertial.cli.files import name_of, read_records
 from torch_geometric_inertial.models import AtomAutoregressor
-from torch_geometric_inertial.transforms import CanonicalOrder, InertialFrame
+
+READ = ('z', 'pos', 'edge_index', 'edge_attr', 'formal_charge')
 
 
 def score(file: Path, weights: str = 'qm9', json: Path | None = None, num_steps: int = 16,
@@ -25,15 +27,18 @@ def score(file: Path, weights: str = 'qm9', json: Path | None = None, num_steps:
         num_steps: Steps of the flow an atom.
         device: Such as 'cuda'.
     """
-    model = AtomAutoregressor.from_pretrained(weights, device=device)
-    order = model.config.order if model.config.order in ORDERS else 'heavy_first'
-    canonical = Compose([InertialFrame(), CanonicalOrder(order=order)])
+    model = AtomAutoregressor.from_pretrained(weights, device=usable(device))
     print(f'{"":>6} {"total":>10} {"types":>10} {"places":>10} {"parents":>10} {"per atom":>10}  name')
     lines = []
-    for i, data in enumerate(read_molecules(file)):
-        name = data.get('title') or f'molecule {i}'
+    for record in read_records(file):
+        if record.molecule is None:
+            continue
+        i, data, name = record.number, record.molecule, name_of(record)
         try:
-            value = model.log_prob(canonical(data).to(device), num_steps=num_steps)
+            if model.writes_bonds:
+                data = with_bonds(data)
+            data = Data.from_dict({field: data[field] for field in READ if field in data})
+            value = model.log_prob(data.to(device), num_steps=num_steps)
         except ValueError as error:
             print(f'{i:6} {name}: {error}', file=sys.stderr)
             continue
@@ -41,5 +46,7 @@ def score(file: Path, weights: str = 'qm9', json: Path | None = None, num_steps:
         terms = [float(value.total), types, float(value.coord.sum()), float(value.bond.sum())]
         print(f'{i:6} ' + ' '.join(f'{term:10.3f}' for term in [*terms, terms[0] / data.z.numel()]) + f'  {name}')
         lines.append(dict(number=i, name=name, **{field: getattr(value, field).tolist() for field in value._fields}))
+    if not lines:
+        raise ValueError(f"none of the molecules of '{file}' can be scored")
     if json is not None:
         json.write_text(''.join(to_json.dumps(line) + '\n' for line in lines))

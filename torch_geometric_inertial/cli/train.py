@@ -9,16 +9,21 @@ import torch
 from torch_geometric.data import Batch, Data
 from torch_geometric.transforms import Compose
 
+from torch_geometric_inertial.chem import with_bonds
 from torch_geometric_inertial.chem.order import ORDERS
-from torch_geometric_inertial.cli.files import read_molecules
+from torch_geometric_inertial.cli.files import name_of, read_records
 from torch_geometric_inertial.datasets import QM9Sample
 from torch_geometric_inertial.models import InertialAR, Quetzal
+from torch_geometric_inertial.models.bonded_tokenization import read_molecules
+from torch_geometric_inertial.nn.atom_vocabulary import AtomVocabulary, atom_types_of
 from torch_geometric_inertial.training import FitConfig, PackedMolecules, RandomOrder, RandomPose, fit
+from torch_geometric_inertial.training.packed import PackedBonds
 from torch_geometric_inertial.transforms import CanonicalOrder, FunctionalGroups, InertialFrame
 
+CHUNK = 512  #: Molecules that are checked together.
 READ = ('z', 'pos', 'edge_index', 'edge_attr', 'formal_charge', 'groups')
 MODELS: dict[str, Any] = {'InertialAR': InertialAR, 'Quetzal': Quetzal}
-POSES = {'InertialAR': RandomPose(30.0, 0.5), 'Quetzal': RandomPose(180.0, 1.0)}
+POSES = {'InertialAR': RandomPose(30.0, 0.5), 'Quetzal': RandomPose(180.0, 1.0)}  #: Of models without bonds.
 
 
 def train(
@@ -34,7 +39,11 @@ def train(
 ) -> None:
     r"""Trains a generator, and writes its weights to OUT/model. Run again, it goes on where it was stopped.
 
-    SIGTERM ends it after the step under way, with a checkpoint and exit code 143.
+    SIGTERM ends it after the step under way, with a checkpoint and exit code 143. InertialAR learns bonds: those of
+    the file, or else what the distances tell. A molecule that has none that it can learn is named on stderr and left
+    out.
+
+    Example: inertial train --file molecules.sdf --preset small --fit_config.max_minutes 60 --out runs/own
 
     Args:
         file: Molecules, SDF, XYZ or JSONL; the embedded sample of QM9 if left out.
@@ -49,10 +58,18 @@ def train(
         fit_config: How to train.
     """
     names = tuple(properties or ())
-    items = list(QM9Sample()) if file is None else read_molecules(file, fields=names)
+    if file is None:
+        items = list(QM9Sample())
+        labels = [f'molecule {i}' for i in range(len(items))]
+    else:
+        records = [record for record in read_records(file, names) if record.molecule is not None]
+        items, labels = [record.molecule for record in records], [name_of(record) for record in records]
     kind = MODELS[model]
     fields = dict(changes or {})
     config = kind.config_class.preset(preset, **fields)
+    bonds = getattr(config, 'bonds', False)
+    if bonds:
+        items, labels = with_readable_bonds(items, labels, config.max_closures)
     canonical: list = [InertialFrame()]
     if config.order in ORDERS:
         canonical.append(CanonicalOrder(order=config.order))
@@ -60,13 +77,20 @@ def train(
         vocabulary = FunctionalGroups(groups)
         items = [vocabulary(data) for data in items]
         fields |= dict(num_groups=len(vocabulary.names), group_names=vocabulary.names)
-    values = torch.tensor([[number(data, i, name) for name in names] for i, data in enumerate(items)])
-    items = [Data.from_dict({name: data[name] for name in READ if name in data}) for data in items]
-    batch = Compose(canonical)(Batch.from_data_list(items))
-    molecules = PackedMolecules(batch.z, batch.pos, batch.ptr, batch.get('groups'), values if names else None)
+    values = torch.tensor([[number(data, label, name) for name in names]
+                           for label, data in zip(labels, items, strict=True)])
+    keep = READ if bonds else ('z', 'pos', 'edge_index', 'groups')
+    batch = Batch.from_data_list([Data.from_dict({name: data[name] for name in keep if name in data})
+                                  for data in items])
+    batch = Compose(canonical)(batch)
+    molecules = PackedMolecules(batch.z, batch.pos, batch.ptr, batch.get('groups'), values if names else None,
+                                PackedBonds.from_data(batch.to_data_list()) if bonds else None)
     if names:
         fields['properties'] = names
-    fields.setdefault('elements', tuple(molecules.z.unique().tolist()))
+    if bonds:
+        fields.setdefault('atom_types', atom_types_of(batch))
+    else:
+        fields.setdefault('elements', tuple(molecules.z.unique().tolist()))
     fields.setdefault('max_atoms', max(config.max_atoms, int(molecules.ptr.diff().max()) + 1))
     torch.manual_seed(fit_config.seed)
     network = kind(kind.config_class.preset(preset, **fields))
@@ -76,7 +100,7 @@ def train(
         network.fit_properties(values)
     print(f'{network} learns from {len(molecules):,} molecules')
 
-    pose, order = POSES[model], config.order
+    pose, order = RandomPose(180.0) if bonds else POSES[model], config.order
 
     def augment(data, generator):
         if order in ('random', 'traverse'):
@@ -94,7 +118,51 @@ def train(
     print(f"wrote {out / 'model'}")
 
 
-def number(data: Data, i: int, name: str) -> float:
+def with_readable_bonds(items: list[Data], labels: list[str], max_closures: int) -> tuple[list[Data], list[str]]:
+    r"""The molecules that a model with bonds can learn from, with their bonds, and what they are called; the others
+    are named on stderr.
+
+    Raises:
+        ValueError: If none is left.
+    """
+    canonical = Compose([InertialFrame(), CanonicalOrder(order='heavy_first')])
+    found, names = [], []
+    reason = ''
+    for start in range(0, len(items), CHUNK):
+        bonded, kept = [], []
+        for data, label in zip(items[start:start + CHUNK], labels[start:start + CHUNK], strict=True):
+            try:
+                bonded.append(with_bonds(data))
+                kept.append(label)
+            except ValueError as error:
+                reason = f'{label}: {error}'
+                print(reason, file=sys.stderr)
+        try:
+            if bonded:
+                check(bonded, canonical, max_closures)
+            found, names = found + bonded, names + kept
+        except ValueError:  # one by one, to know which
+            for data, label in zip(bonded, kept, strict=True):
+                try:
+                    check([data], canonical, max_closures)
+                    found.append(data)
+                    names.append(label)
+                except ValueError as error:
+                    reason = f'{label}: {error}'
+                    print(reason, file=sys.stderr)
+    if not found:
+        raise ValueError(f'none of the {len(items)} molecules has bonds that a model can learn; {reason}')
+    return found, names
+
+
+def check(items: list[Data], canonical: Compose, max_closures: int) -> None:
+    r"""Reads molecules as a model does that knows all their atoms."""
+    batch = canonical(Batch.from_data_list([Data.from_dict({name: data[name] for name in READ[:-1] if name in data})
+                                            for data in items]))
+    read_molecules(batch, AtomVocabulary(atom_types_of(batch)), int(batch.ptr.diff().max()), max_closures)
+
+
+def number(data: Data, label: str, name: str) -> float:
     r"""A number that a molecule has, NaN if it has none.
 
     Raises:
@@ -104,4 +172,4 @@ def number(data: Data, i: int, name: str) -> float:
     try:
         return float(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"'{name}' of molecule {i} must be a number (got {value!r})") from error
+        raise ValueError(f"'{name}' of {label} must be a number (got {value!r})") from error
