@@ -18,6 +18,7 @@ from torch_geometric_inertial import CanonicalOrder, InertialAR, InertialARConfi
 from torch_geometric_inertial.chem import draw_grid, write_sdf
 from torch_geometric_inertial.datasets import QM9Sample, gdb_ids, qm9_split
 from torch_geometric_inertial.metrics import comparison, evaluate
+from torch_geometric_inertial.nn.atom_vocabulary import atom_types_of
 from torch_geometric_inertial.training import FitConfig, PackedMolecules, RandomPose, fit
 
 
@@ -37,10 +38,10 @@ def parse_arguments() -> argparse.Namespace:
 
 def load_molecules(root: Path | None) -> tuple[PackedMolecules, PackedMolecules]:
     """Molecules in canonical frame and order: for training, and held out."""
-    canonical = Compose([InertialFrame(), CanonicalOrder(order='smiles')])
+    canonical = Compose([InertialFrame(), CanonicalOrder(order='heavy_first')])
     dataset = QM9Sample() if root is None else QM9(str(root))
     batch = canonical(Batch.from_data_list(list(dataset)))  # all at once is faster than as pre_transform
-    data = PackedMolecules(batch.z, batch.pos, batch.ptr)
+    data = PackedMolecules.from_dataset(batch.to_data_list())  # with their bonds
     if root is None:
         order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))  # the sample is in GDB order
         return data.subset(order[:9500]), data.subset(order[9500:])
@@ -50,11 +51,9 @@ def load_molecules(root: Path | None) -> tuple[PackedMolecules, PackedMolecules]
 
 def train(molecules: PackedMolecules, held_out: PackedMolecules, args: argparse.Namespace) -> InertialAR:
     torch.manual_seed(args.seed)
-    elements = tuple(molecules.z.unique().tolist())
-    model = InertialAR(InertialARConfig.preset(args.preset, elements=elements)).fit_landmarks(molecules.pos)
+    types = atom_types_of(molecules.batch(torch.arange(len(molecules))))
+    model = InertialAR(InertialARConfig.preset(args.preset, atom_types=types))
     print(f'{model} learns from {len(molecules):,} molecules for {args.max_minutes:g} minutes')
-    if args.max_minutes >= 10:
-        model.network.head.network.compile(dynamic=True)  # takes a minute, saves a third of the others
 
     def judge(averaged: InertialAR, step: int) -> dict[str, float]:
         """The held-out loss and the stability of new molecules, for the log."""
@@ -68,9 +67,9 @@ def train(molecules: PackedMolecules, held_out: PackedMolecules, args: argparse.
 
     bfloat16 = torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported()
     config = FitConfig(num_steps=1_000_000, max_minutes=args.max_minutes, batch_size=args.batch_size, lr=args.lr,
+                       betas=(0.9, 0.98),
                        precision='bfloat16' if bfloat16 else 'float32', evaluate_every=500, seed=args.seed)
-    # without random poses the model learns its molecules by their coordinates and writes a fifth fewer stable ones
-    pose = RandomPose(degrees=30.0, shift=0.5)
+    pose = RandomPose(degrees=180.0)
     model = fit(model, molecules, args.out / 'training', config, augment=pose, evaluate=judge, progress=True)
     model.save_pretrained(args.out / 'model', training=dict(molecules=len(molecules), minutes=args.max_minutes))
     return model

@@ -47,7 +47,7 @@ def hydrogens(
         nonlocal added
         left = iter(records)
         while chunk := list(islice(left, CHUNK)):
-            heavy = [record.molecule for record in chunk]
+            heavy = [record.molecule for record in chunk if record.molecule is not None]
             try:
                 written = model.add_hydrogens(heavy, seed=seed, temperature=temperature, num_steps=num_steps,
                                               batch_size=batch_size)
@@ -63,10 +63,10 @@ def hydrogens(
                         print(f'{record.number:6} {name_of(record)}: {error}', file=sys.stderr)
                         if len(refused) == len(records):
                             raise ValueError(f'none of the {len(records)} molecules can be read; {error}') from error
-            for record, data in zip(chunk, written, strict=True):
+            for record, given, data in zip(chunk, heavy, written, strict=True):
                 if data is not None:
                     data.title = name_of(record)
-                    added += data.z.numel() - record.molecule.z.numel()
+                    added += data.z.numel() - given.z.numel()
                     yield data
 
     count = write_molecules(placed(), out)

@@ -126,7 +126,8 @@ def with_readable_bonds(items: list[Data], labels: list[str], max_closures: int)
         ValueError: If none is left.
     """
     canonical = Compose([InertialFrame(), CanonicalOrder(order='heavy_first')])
-    found, names = [], []
+    found: list[Data] = []
+    names: list[str] = []
     reason = ''
     for start in range(0, len(items), CHUNK):
         bonded, kept = [], []
