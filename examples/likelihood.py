@@ -14,7 +14,7 @@ from torch_geometric.datasets import QM9
 from torch_geometric.transforms import Compose
 
 from torch_geometric_inertial import AtomAutoregressor, CanonicalOrder, InertialFrame
-from torch_geometric_inertial.chem import read_sdf
+from torch_geometric_inertial.chem import read_sdf, with_bonds
 from torch_geometric_inertial.chem.order import ORDERS
 from torch_geometric_inertial.datasets import QM9Sample, gdb_ids, qm9_split
 
@@ -23,7 +23,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--weights', default='qm9', help='bundled name or folder of a generator')
     parser.add_argument('--root', type=Path, help="folder of PyG's QM9 data set; the embedded sample if left out")
-    parser.add_argument('--file', type=Path, help='SDF file with molecules and their bonds, instead')
+    parser.add_argument('--file', type=Path, help='SDF file with molecules, instead')
     parser.add_argument('--num', type=int, default=50, help='molecules to score')
     parser.add_argument('--noise', type=float, nargs='+', default=[0.005, 0.01, 0.02, 0.05, 0.1],
                         help='standard deviations of the distortion of each coordinate, Å')
@@ -45,7 +45,7 @@ def load_molecules(args: argparse.Namespace, elements: tuple[int, ...]) -> list[
     order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(args.seed)).tolist()
     known = (dataset[i] for i in order if set(dataset[i].z.tolist()) <= set(elements))
     molecules = [data for _, data in zip(range(args.num), known, strict=False)]
-    return [Data(z=data.z, pos=data.pos, edge_index=data.edge_index) for data in molecules]
+    return [with_bonds(Data(z=data.z, pos=data.pos)) for data in molecules]
 
 
 def score(model: AtomAutoregressor, molecules: list[Data], num_steps: int) -> Tensor:
