@@ -32,9 +32,10 @@ def small_network(seed: int = 0, num_groups: int = 0, dtype: torch.dtype = torch
     head = DiffusionHead(16, 24, 2, sigma_data=0.8, pair_channels=8)
     placer = AtomPlacer(len(vocabulary), 24, 2, 2, 8, 16, 2, 28, 0.02, head, 8)
     network = BondedNetwork(vocabulary, condition, place_condition, graph, placer, 30, 3, 2, 1.0)
-    for parameter in network.parameters():
+    for name, parameter in network.named_parameters():
         if parameter.dim() > 1:
-            torch.nn.init.normal_(parameter, std=0.25)
+            # the flow of a wild head would leave the molecule
+            torch.nn.init.normal_(parameter, std=0.05 if '.head.' in f'.{name}' else 0.25)
     return network.to(dtype).eval()
 
 

@@ -114,19 +114,30 @@ class GraphAutoregressor(nn.Module):
         used = back.sum(dim=2).unsqueeze(1) + back.cumsum(dim=1)  # its own bonds backwards, and later ones to it
         return (self.vocabulary.free[graph.types].unsqueeze(1) - used).tril()
 
+    def encode(self, graph: BondGraph, begin: Tensor, own: Tensor) -> Tensor:
+        r"""The causal pass: vectors [B, 1 + M, C] of the first tokens :obj:`begin` [B, C] and of all atoms, each of
+        which sees itself and those before it. :obj:`own` [B, M, M] are the bonds between each atom and those before,
+        when it has just been written."""
+        types, order, _ = graph
+        num = types.size(1)
+        free = self.free_valences(graph)
+        x = begin.unsqueeze(1)
+        if num > 0:
+            tokens = self.tokens(types, torch.arange(num, device=types.device).expand_as(types), order.tril(-1), free)
+            x = torch.cat([x.to(tokens.dtype), tokens], dim=1)
+        pair = nn.functional.pad(self.pairs(order.tril(-1), free, own), (0, 0, 0, 0, 1, 0))
+        causal = torch.ones(num + 1, num + 1, dtype=torch.bool, device=x.device).tril().unsqueeze(0)
+        return self.run(x, pair, causal)
+
     def log_prob(self, graph: BondGraph, begin: Tensor) -> GraphLogProb:
         r"""The exact log-probability of each decision, of graphs whose first tokens are :obj:`begin` [B, C]."""
         types, order, size = graph
         batch_size, num = types.shape
         slot = torch.arange(num, device=types.device)
         free, ways = self.free_valences(graph), prefix_distances(order)
-        x = self.tokens(types, slot.expand_as(types), order.tril(-1), free)
-        x = torch.cat([begin.unsqueeze(1).to(x.dtype), x], dim=1)
-        pair = nn.functional.pad(self.pairs(order.tril(-1), free, ways.own), (0, 0, 0, 0, 1, 0))
-        causal = torch.ones(num + 1, num + 1, dtype=torch.bool, device=x.device).tril().unsqueeze(0)
-        hidden = self.run(x, pair, causal)
+        hidden = self.encode(graph, begin, ways.own)
 
-        token = torch.arange(num + 1, device=x.device)
+        token = torch.arange(num + 1, device=types.device)
         next_type = torch.where(token < size.unsqueeze(1), nn.functional.pad(types, (0, 1)), self.stop)
         logits = self.type_logits(hidden)
         logits = torch.cat([self.never_stop(logits[:, :1]), logits[:, 1:]], dim=1)

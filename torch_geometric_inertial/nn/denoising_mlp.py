@@ -105,7 +105,7 @@ class DenoisingMLP(nn.Module):
     def forward(self, u: Tensor, noise_level: Tensor, cond: Tensor, x: Tensor,
                 neighbors: NeighborContext | None) -> Tensor:
         with torch.autocast(u.device.type, enabled=False):  # a coordinate needs more than 8 bits
-            e = self.coord_linear(u.float()) + self.coord_mlp[0](self.coord_fourier(u))
+            e = self.coord_linear(u.to(self.coord_linear.weight.dtype)) + self.coord_mlp[0](self.coord_fourier(u))
         for layer in self.coord_mlp[1:]:
             e = layer(e)
         force = None
@@ -119,7 +119,7 @@ class DenoisingMLP(nn.Module):
         shift, scale = next(modulations).chunk(2, dim=-1)
         e = torch.addcmul(shift, self.final_norm(e), 1 + scale)
         with torch.autocast(u.device.type, enabled=False):
-            out = self.final_linear(e.float())
+            out = self.final_linear(e.to(self.final_linear.weight.dtype))
         return out if force is None else out + force
 
     def modulate(self, cond: Tensor, noise: Tensor) -> Iterator[Tensor]:

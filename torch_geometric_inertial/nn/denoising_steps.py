@@ -13,8 +13,8 @@ ROWS = 256  #: Rows of a product that uses the machine well: that many (step, at
 
 
 class DenoisingSteps:
-    r"""Evaluates a :class:`DenoisingMLP` step after step, in float32 and without gradients; what does not depend on the
-    coordinate is computed once.
+    r"""Evaluates a :class:`DenoisingMLP` step after step, in float32 or more, without gradients; what does not
+    depend on the coordinate is computed once.
 
     An additive modulation is one product an atom and one table of the steps. The others are computed for several steps
     at a time, which reads the weights of their products less often.

@@ -84,7 +84,7 @@ class DiffusionHead(nn.Module):
     def sample(self, cond: Tensor, noise: Tensor, num_steps: int, solver: str = 'dpmpp', *,
                neighbors: NeighborContext | None = None,
                guidance: tuple[Tensor, NeighborContext | None, float] | None = None) -> Tensor:
-        r"""Solves the probability-flow ODE from noise to coordinates, in float32.
+        r"""Solves the probability-flow ODE from noise to coordinates, in the precision of the weights.
 
         Args:
             cond (Tensor): Conditions [T, C].
@@ -113,9 +113,10 @@ class DiffusionHead(nn.Module):
         sigma_max = SIGMA_MAX * self.sigma_data
         sigmas = noise_levels((num_steps + 1) // 2 if solver == 'heun' else num_steps, sigma_max, SIGMA_MIN, RHO)
         level = torch.tensor(sigmas, device=noise.device).log().unsqueeze(1) / 4
+        dtype = self.cond_linear.weight.dtype
         with torch.autocast(noise.device.type, enabled=False):
-            neighbors = None if neighbors is None else neighbors.float()
-            network = DenoisingSteps(self.network, level, self.cond_linear(cond.float()), neighbors)
+            neighbors = None if neighbors is None else neighbors.to(dtype)
+            network = DenoisingSteps(self.network, level.to(dtype), self.cond_linear(cond.to(dtype)), neighbors)
 
             def denoise(i: int, x: Tensor) -> Tensor:
                 c_skip, c_out, c_in = self.precondition(sigmas[i])
@@ -127,4 +128,4 @@ class DiffusionHead(nn.Module):
                     out = torch.lerp(null, asked, scale)
                 return torch.add(c_skip * x, out, alpha=c_out)
 
-            return SOLVERS[solver](denoise, sigma_max * noise.float(), sigmas)
+            return SOLVERS[solver](denoise, sigma_max * noise.to(dtype), sigmas)

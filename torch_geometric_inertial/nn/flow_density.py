@@ -51,11 +51,12 @@ def flow_log_density(head: DiffusionHead, y: Tensor, cond: Tensor, num_steps: in
         if value < 1:
             raise ValueError(f"'{name}' must be at least 1 (got {value})")
     out = []
+    dtype = head.cond_linear.weight.dtype
     with torch.autocast(y.device.type, enabled=False):  # a density is no place for 8 bits
         for start in range(0, y.size(0), chunk_size):
             part = slice(start, start + chunk_size)
-            near = None if neighbors is None else NeighborContext(*(x[part] for x in neighbors)).float()
-            out.append(_integrate(head, y[part], head.cond_linear(cond[part].float()), near, num_steps, sigma_min,
+            near = None if neighbors is None else NeighborContext(*(x[part] for x in neighbors)).to(dtype)
+            out.append(_integrate(head, y[part], head.cond_linear(cond[part].to(dtype)), near, num_steps, sigma_min,
                                   sigma_max))
     return torch.cat(out) if out else y.new_zeros(0, dtype=torch.float64)
 

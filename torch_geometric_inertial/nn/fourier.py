@@ -6,13 +6,13 @@ from torch import Tensor, nn
 
 
 def cosines(u: Tensor, freqs: Tensor, phases: Tensor) -> Tensor:
-    r""":math:`\sqrt 2 \cos(u f_k + v_k)` of numbers [..., A]: [..., A * K], in float32."""
-    angle = torch.addcmul(phases, u.float().unsqueeze(-1), freqs)
+    r""":math:`\sqrt 2 \cos(u f_k + v_k)` of numbers [..., A]: [..., A * K], in the precision of the frequencies."""
+    angle = torch.addcmul(phases, u.to(freqs.dtype).unsqueeze(-1), freqs)
     return angle.cos().mul_(math.sqrt(2)).flatten(-2)
 
 
 class FourierFeatures(nn.Module):
-    r""":math:`\sqrt 2\,[\cos(2 \pi u / \lambda_k), \sin(2 \pi u / \lambda_k)]`, in float32.
+    r""":math:`\sqrt 2\,[\cos(2 \pi u / \lambda_k), \sin(2 \pi u / \lambda_k)]`, in float32 or more.
 
     Args:
         num_features (int): Numbers per input number, even.
@@ -40,7 +40,7 @@ class FourierFeatures(nn.Module):
 
 class RandomFourierFeatures(nn.Module):
     r""":math:`\sqrt 2 \cos(2 \pi (B g_k u + v_k))` with fixed :math:`g_k \sim \mathcal N(0, 1)` and
-    :math:`v_k \sim \mathcal U(0, 1)`, in float32 (Rahimi & Recht 2007).
+    :math:`v_k \sim \mathcal U(0, 1)`, in float32 or more (Rahimi & Recht 2007).
 
     The mean product of the features of :math:`u` and :math:`u'` approximates :math:`\exp(-2 (\pi B (u - u'))^2)`. The
     draws are part of the state dict.

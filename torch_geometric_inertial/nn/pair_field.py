@@ -23,8 +23,8 @@ class NeighborContext(NamedTuple):
     key: Tensor
     valid: Tensor
 
-    def float(self) -> NeighborContext:
-        return NeighborContext(self.offset.float(), self.key.float(), self.valid)
+    def to(self, dtype: torch.dtype) -> NeighborContext:
+        return NeighborContext(self.offset.to(dtype), self.key.to(dtype), self.valid)
 
     def append(self, other: NeighborContext) -> NeighborContext:
         r"""These places, and behind them the others."""
@@ -73,7 +73,7 @@ class PairField(nn.Module):
         message = message + neighbors.key + self.noise(self.noise_fourier(noise_level)).unsqueeze(-2)
         message = nn.functional.silu(self.second(nn.functional.silu(message)))
         message = message * neighbors.valid.unsqueeze(-1)
-        return self.out(message.sum(dim=-2)), (self.force(message).float() * line).sum(dim=-2)
+        return self.out(message.sum(dim=-2)), (self.force(message).to(line.dtype) * line).sum(dim=-2)
 
 
 class PairFieldSteps:
