@@ -49,6 +49,7 @@ def main() -> None:
         num_bonds=np.diff(geom['bond_ptr'])[rows].astype(np.uint8),
         gdb_id=geom['gdb_id'][rows].astype(np.int32),
         z=geom['z'][atoms],
+        formal_charge=geom['formal_charge'][atoms],
         pos_high=(steps >> 8).T.astype(np.int16),  # the two bytes compress better apart
         pos_low=(steps & 255).T.astype(np.uint8),
         bond_u=geom['bond_u'][bonds],

@@ -35,6 +35,27 @@ def test_generate_in_shards_is_generate_at_once(weights, tmp_path):
         torch.testing.assert_close(a.pos, b.pos, atol=1e-3, rtol=0)
 
 
+@pytest.mark.parametrize('number', [['3'], ['--num-samples=3'], ['--num-samples', '3'], ['--num_samples=3']])
+def test_the_number_of_molecules_has_a_name_and_may_stand_alone(weights, tmp_path, number):
+    out = tmp_path / 'new.jsonl'
+    assert main(['generate', *number, f'--weights={weights}', f'--out={out}', '--num-steps=2', '--max-atoms=3']) == 0
+    assert len(read_jsonl(out)) == 3
+
+
+def test_complete_takes_groups_and_properties(valued, weights, tmp_path, capsys):
+    part = tmp_path / 'part.xyz'
+    write_xyz([QM9Sample()[3].subgraph(torch.tensor([0, 1]))], part)
+    common = ['complete', str(part), '--num-samples=2', f'--out={tmp_path / "out.jsonl"}', '--num-steps=2',
+              '--max-atoms=6']
+    assert main([*common, f'--weights={valued}', '--properties.homo=-6.5', '--guidance-scale=2']) == 0
+    wanted = Quetzal.from_pretrained(valued).complete(read_xyz(part)[0], 2, properties=dict(homo=-6.5), num_steps=2,
+                                                      max_atoms=6, guidance_scale=2.0)
+    for a, b in zip(read_jsonl(tmp_path / 'out.jsonl'), wanted, strict=True):
+        torch.testing.assert_close(a.pos, b.pos, atol=1e-3, rtol=0)
+    assert main([*common, f'--weights={weights}', '--groups=[amine]']) == 0
+    assert main([*common, f'--weights={weights}', '--groups=[ester]']) == 1 and 'ester' in capsys.readouterr().err
+
+
 def test_generate_with_groups_writes_xyz(weights, tmp_path, capsys):
     out = tmp_path / 'new.xyz'
     assert main(['generate', '2', f'--weights={weights}', f'--out={out}', '--groups=[amine]', '--num-steps=2',

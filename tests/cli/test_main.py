@@ -17,6 +17,17 @@ def test_unknown_command(capsys):
     assert "no command 'dance' (there are train, generate" in capsys.readouterr().err
 
 
+def test_the_list_of_commands_waits_for_no_large_package():
+    code = "import sys; from torch_geometric_inertial.cli.main import main; main([]); main(['dance'])\n" \
+        "sys.exit(bool({'torch', 'torch_geometric', 'numpy', 'rdkit'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, '-c', code], capture_output=True).returncode == 0
+
+
+def test_the_module_is_the_command_line():
+    result = subprocess.run([sys.executable, '-m', 'torch_geometric_inertial', 'dance'], capture_output=True, text=True)
+    assert result.returncode == 2 and "no command 'dance'" in result.stderr
+
+
 def test_version(capsys):
     assert main(['--version']) == 0
     assert capsys.readouterr().out.count('.') == 2
@@ -27,7 +38,8 @@ def test_every_command_explains_itself(name, capsys):
     with pytest.raises(SystemExit) as stop:
         main([name, '--help'])
     assert stop.value.code == 0
-    assert f'usage: inertial {name}' in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f'usage: inertial {name}' in out and f'Example: inertial {name}' in out
 
 
 def test_a_mistake_is_one_line_and_status_1(tmp_path, capsys):

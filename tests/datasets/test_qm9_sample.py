@@ -40,6 +40,20 @@ def test_the_molecules_are_real(sample):
     assert found.atom_share > 0.99 and found.molecule_share > 0.94
 
 
+def test_charges_are_those_that_the_bonds_ask_for(sample):
+    """The 50 zwitterions of the sample: four bonds of a nitrogen, or one of an oxygen or three of a carbon."""
+    data = sample._data
+    assert data.formal_charge.shape == data.z.shape and int((data.formal_charge != 0).sum()) == 100
+    valence = {6: 4, 7: 3, 8: 2}
+    for molecule in sample:
+        assert int(molecule.formal_charge.sum()) == 0
+        orders = torch.zeros(molecule.num_nodes).index_add(0, molecule.edge_index[0], molecule.edge_attr.float())
+        for atom in molecule.formal_charge.nonzero().flatten().tolist():
+            z, charge = int(molecule.z[atom]), int(molecule.formal_charge[atom])
+            expected = valence[z] - abs(charge) if z == 6 or charge < 0 else valence[z] + charge
+            assert int(orders[atom]) == expected
+
+
 def test_it_loads_in_batches(sample):
     batch = next(iter(DataLoader(sample, batch_size=8)))
     assert batch.num_graphs == 8 and batch.ptr.numel() == 9

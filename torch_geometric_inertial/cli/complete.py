@@ -21,6 +21,9 @@ def complete(
     num_steps: int | None = None,
     batch_size: int | None = None,
     max_atoms: int | None = None,
+    groups: list[str] | None = None,
+    properties: dict[str, float] | None = None,
+    guidance_scale: float = 1.0,
     device: str = 'cpu',
 ) -> None:
     r"""Grows molecules from a part, whose atoms stay where they are. A part that the model cannot read is named on
@@ -38,6 +41,9 @@ def complete(
         num_steps: Evaluations of the diffusion head per atom.
         batch_size: Molecules at a time.
         max_atoms: Molecules that reach it are cut off.
+        groups: Names of wanted functional groups, such as '[alcohol, amine]'.
+        properties: Wanted values, such as '{gap: 6.5}'.
+        guidance_scale: From unconditional (0) to conditional (1) and beyond.
         device: Such as 'cuda'.
     """
     model = AtomAutoregressor.from_pretrained(weights, device=usable(device))
@@ -48,7 +54,8 @@ def complete(
         for record in records:
             try:
                 molecules = model.complete(record.molecule, num_samples, seed=seed, temperature=temperature,
-                                           num_steps=num_steps, batch_size=batch_size, max_atoms=max_atoms)
+                                           num_steps=num_steps, batch_size=batch_size, max_atoms=max_atoms,
+                                           groups=groups, properties=properties, guidance_scale=guidance_scale)
             except ValueError as error:
                 refused.append(record.number)
                 print(f'{record.number:6} {name_of(record)}: {error}', file=sys.stderr)

@@ -17,6 +17,8 @@ TOLERANCE = 1e-4
 def doctor() -> None:
     r"""Says which compiled operators run here, and checks every operator against its definition.
 
+    Example: inertial doctor
+
     Raises:
         ValueError: If an operator is wrong.
     """

@@ -9,6 +9,8 @@ def evaluate(file: Path, protocol: str | None = None, reference: Path | None = N
              workers: int | None = None, json: Path | None = None) -> None:
     r"""Judges the molecules of a file. Records that cannot be read are failures, and in the denominator.
 
+    Example: inertial evaluate molecules.sdf --protocol edm-qm9 --json report.json
+
     Args:
         file: SDF, XYZ, PDB or JSONL.
         protocol: edm-qm9, edm-geom, bonds, geom-revisited, geometry, posebusters, strain, strain-xtb, xyz2mol-ctd or

@@ -10,7 +10,7 @@ from torch_geometric_inertial.models import AtomAutoregressor
 
 
 def generate(
-    num_samples: int,
+    num_samples: int = 16,
     weights: str = 'qm9',
     out: Path = Path('molecules.sdf'),
     seed: int = 0,
@@ -27,8 +27,10 @@ def generate(
 ) -> None:
     r"""Writes new molecules to a file. Molecules go to the file as they are written, so that any number fits in memory.
 
+    Example: inertial generate --num-samples 1000 --out molecules.sdf
+
     Args:
-        num_samples: How many, of all shards together.
+        num_samples: How many, of all shards together; the number may also stand alone after the command.
         weights: A bundled name, a folder, or a hub id.
         out: SDF, XYZ or JSONL file.
         seed: Molecule i is a function of the seed and i.

@@ -1,6 +1,8 @@
 r"""The console script: which subcommands there are, and how they fail."""
 from __future__ import annotations
 
+import inspect
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -42,10 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
               file=sys.stderr)
         return 2
     rest = [_underscored(word) for word in rest]
+    if name == 'generate' and rest and rest[0].isdecimal():  # `inertial generate 100`
+        rest[0] = f'--num_samples={rest[0]}'
     command = getattr(import_module(f'torch_geometric_inertial.cli.{name}'), name)
     try:
         with Stoppable():
-            auto_cli(command, args=rest, prog=f'inertial {name}')
+            auto_cli(command, args=rest, prog=f'inertial {name}', **_explained(inspect.getdoc(command) or ''))
     except Stopped as stopped:
         print(f'inertial {name}: stopped by {stopped}', file=sys.stderr)
         return stopped.status
@@ -56,6 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f'inertial {name}: {error}', file=sys.stderr)
         return 1
     return 0
+
+
+def _explained(doc: str) -> dict[str, str]:
+    r"""What a docstring says before its arguments, and its example, which closes the help."""
+    told, _, example = re.split('(?:Args|Raises):', doc)[0].partition('Example: ')
+    return dict(description=' '.join(told.split()).replace('``', ''), epilog=f"Example: {' '.join(example.split())}")
 
 
 def _underscored(word: str) -> str:

@@ -20,6 +20,8 @@ def score(file: Path, weights: str = 'qm9', json: Path | None = None, num_steps:
 
     A molecule that the model cannot read is named on stderr, and the others are scored.
 
+    Example: inertial score molecules.sdf --json scores.jsonl
+
     Args:
         file: SDF, XYZ or JSONL.
         weights: A bundled name, a folder, or a hub id.

@@ -10,6 +10,8 @@ def view(file: Path, out: Path = Path('molecules.png'), num: int = 16, columns: 
     r"""Draws the molecules of a file, with its bonds where it has them. A record that cannot be read leaves its place
     empty.
 
+    Example: inertial view molecules.sdf --num 36 --columns 6 --out molecules.png
+
     Args:
         file: SDF, XYZ, JSONL or PDB.
         out: The picture: .png, or .svg.

@@ -19,9 +19,9 @@ class QM9Sample(InMemoryDataset):
     geometries, embedded in the package: nothing is downloaded and no folder is written.
 
     Each item is a :class:`~torch_geometric.data.Data` with ``z`` [N], ``pos`` [N, 3] (Å, to 1e-4 Å, centred),
-    ``edge_index`` [2, E] (both directions), ``edge_attr`` [E] (Kekulé bond orders 1, 2, 3), ``homo`` [1] and ``gap``
-    [1] (eV; the gap of two thirds is not in the sample, NaN) and ``idx`` [1] (the molecule's index in QM9, as in
-    :class:`torch_geometric.datasets.QM9`: its GDB number less one).
+    ``edge_index`` [2, E] (both directions), ``edge_attr`` [E] (Kekulé bond orders 1, 2, 3), ``formal_charge`` [N],
+    ``homo`` [1] and ``gap`` [1] (eV; the gap of two thirds is not in the sample, NaN) and ``idx`` [1] (the molecule's
+    index in QM9, as in :class:`torch_geometric.datasets.QM9`: its GDB number less one).
 
     Data: Ramakrishnan et al., Scientific Data 1, 140022 (2014), `doi:10.1038/sdata.2014.22
     <https://doi.org/10.1038/sdata.2014.22>`_; CC0.
@@ -64,14 +64,15 @@ def _load() -> tuple[Data, dict[str, Tensor]]:
         pos=((stored['pos_high'] * 256 + stored['pos_low']).double() * STEP).float().t().contiguous(),
         edge_index=edges[:, order],
         edge_attr=stored['bond_order'].repeat(2)[order],
+        formal_charge=stored['formal_charge'],
         idx=stored['gdb_id'] - 1,
         **{name: (stored[name] * STEP_HARTREE * EV_PER_HARTREE).where(stored[name] != UNKNOWN, torch.nan).float()
            for name in ('homo', 'gap')},
     )
     per_atom, per_edge = _offsets(stored['num_atoms']), _offsets(2 * stored['num_bonds'])
     each = torch.arange(data.idx.numel() + 1)
-    return data, {'z': per_atom, 'pos': per_atom, 'edge_index': per_edge, 'edge_attr': per_edge, 'idx': each,
-                  'homo': each, 'gap': each}
+    return data, {'z': per_atom, 'pos': per_atom, 'edge_index': per_edge, 'edge_attr': per_edge,
+                  'formal_charge': per_atom, 'idx': each, 'homo': each, 'gap': each}
 
 
 def _offsets(sizes: Tensor) -> Tensor:
