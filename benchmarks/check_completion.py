@@ -5,10 +5,8 @@ r"""Molecules grown from rings and from parts of QM9 test molecules: do they hol
 A part of a test molecule is what is left when a random single bond in no ring, between heavy atoms, is cut: the side
 with more heavy atoms, without hydrogens (with all of its own for `--hydrogens`, so that it can grow at the cut alone).
 Bonds are those of the EDM distance tables; molecules that these make impossible, or that have no such bond, are
-passed over. `valid` is that of the EDM protocol (RDKit sanitises the molecule of the table's bonds), `unique` of
-the valid ones:
-of all samples around one ring, and of the samples around one part,
-averaged over the parts.
+passed over. `valid` is that of the EDM protocol (RDKit sanitizes the molecule of the table's bonds), `unique` of
+the valid ones: of all samples around one ring, and of the samples around one part, averaged over the parts.
 """
 import argparse
 import sys
@@ -57,14 +55,12 @@ def main() -> None:
     parser.add_argument('--num-parts', type=int, default=100)
     parser.add_argument('--samples-a-part', type=int, default=5)
     parser.add_argument('--hydrogens', action='store_true', help='parts keep their hydrogens')
-    parser.add_argument('--num-poses', type=int, default=8)
     parser.add_argument('--temperature', type=float, default=1.0)
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args()
     model = AtomAutoregressor.from_pretrained(args.weights)
-    settings = dict(num_poses=args.num_poses, temperature=args.temperature, seed=args.seed)
-    print(f"{machine()}\n'{args.weights}', order '{model.config.order}', {args.num_poses} poses, temperature "
-          f'{args.temperature:g}')
+    settings = dict(temperature=args.temperature, seed=args.seed)
+    print(f"{machine()}\n'{args.weights}', order '{model.config.order}', temperature {args.temperature:g}")
     for name in RINGS:
         scaffold = ring(name)
         unknown = sorted(set(scaffold.z.tolist()) - set(model.elements))

@@ -1,14 +1,14 @@
 r"""Are hydrogens put back where they were? QM9 test molecules, beside RDKit and Open Babel.
 
-    python benchmarks/check_hydrogens.py --weights FOLDER [--num 500 | --num 0 for all]
+    python benchmarks/check_hydrogens.py [--weights qm9] [--num 500 | --num 0 for all]
 
 Each method gets the places of the heavy atoms and nothing else, one sample a molecule. The measure is Quetzal's: RMSD
 over all atoms under the best assignment of atoms of the same element, without superposition. Shares are of all
 molecules: a wrong number of hydrogens, or a method that fails, is a miss.
 
-* model: `add_hydrogens` at the temperatures given, in the order of the data set and in the canonical one.
+* model: `add_hydrogens` at the place temperatures given; bonds are found from the distances of the heavy atoms.
 * RDKit: bonds and their orders between the heavy atoms by the EDM distance tables, open valences are
-  hydrogens (neutral, no radicals), `AddHs(addCoords=True)`. A molecule that RDKit does not sanitise
+  hydrogens (neutral, no radicals), `AddHs(addCoords=True)`. A molecule that RDKit does not sanitize
   is a failure. The tables know no aromatic bond, so rings lose some or gain hydrogens.
 * RDKit, told the bonds: the bonds and orders that the same tables find in the whole molecule, so that the numbers of
   hydrogens are known; only their places are judged.
@@ -25,9 +25,7 @@ from pathlib import Path
 import torch
 from qm9_arrays import FOLDER, load, machine
 from torch_geometric.data import Data
-from torch_geometric.transforms import Compose
 
-from torch_geometric_inertial import CanonicalOrder, InertialFrame
 from torch_geometric_inertial.chem import from_mol, read_xyz, table_bonds, to_mol, write_xyz
 from torch_geometric_inertial.chem.graph import build_mol
 from torch_geometric_inertial.datasets import qm9_split
@@ -95,30 +93,21 @@ def show(name: str, placed: Sequence[Data | None], truth: list[Data], seconds: f
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--weights', required=True, help="bundled name or folder, of order='heavy_first'")
+    parser.add_argument('--weights', default='qm9', help='bundled name or folder')
     parser.add_argument('--data', type=Path, default=FOLDER)
     parser.add_argument('--num', type=int, default=500, help='test molecules; 0 for all')
-    parser.add_argument('--temperature', type=float, nargs='+', default=[0.0, 1.0])
-    parser.add_argument('--num-poses', type=int, nargs='+', default=[8])
+    parser.add_argument('--place-temperature', type=float, nargs='+', default=[0.0, 0.3, 1.0])
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args()
     model = AtomAutoregressor.from_pretrained(args.weights)
     truth, left_out = molecules_of_test(args.data, model.elements, args.num, args.seed)
     print(machine())
     print(f'{len(truth)} QM9 test molecules; {left_out} left out for elements that the weights do not know')
-    canonical = Compose([InertialFrame(), CanonicalOrder(order='heavy_first')])
     heavy = [Data(z=data.z[data.z > 1], pos=data.pos[data.z > 1]) for data in truth]
-    for num_poses in args.num_poses:
-        for temperature in args.temperature:
-            start = time.monotonic()
-            placed = model.add_hydrogens(heavy, temperature=temperature, num_poses=num_poses, seed=args.seed)
-            show(f'model, T {temperature:g}, {num_poses} poses', placed, truth, time.monotonic() - start)
-            if model.config.order != 'heavy_first':
-                continue
-            start = time.monotonic()
-            placed = model.add_hydrogens(heavy, temperature=temperature, num_poses=num_poses, seed=args.seed,
-                                         canonical=canonical)
-            show('  ... in canonical order', placed, truth, time.monotonic() - start)
+    for temperature in args.place_temperature:
+        start = time.monotonic()
+        placed = each(lambda data, t=temperature: model.add_hydrogens(data, place_temperature=t, seed=args.seed), heavy)
+        show(f'model, place temperature {temperature:g}', placed, truth, time.monotonic() - start)
     for name, method, given in (('RDKit', by_rdkit, heavy), ('RDKit, told the bonds', by_rdkit_told, truth),
                                 ('Open Babel', by_open_babel, heavy)):
         if name == 'Open Babel' and shutil.which('obabel') is None:
