@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch_geometric.data import Batch, Data
 
+from torch_geometric_inertial import InertialAR
+from torch_geometric_inertial.datasets import QM9Sample
 from torch_geometric_inertial.models import prefix_likelihood
 from torch_geometric_inertial.models.prefix_likelihood import prefix_log_prob
 
@@ -148,3 +150,11 @@ def test_types_count_and_molecules_do_not_mix(make_model, qm9):
             places = prefix_log_prob(flat, model.network.head, noise.expand(data.num_nodes, 3))
             uniform = data.num_nodes * torch.tensor(model.network.stop + 1.0).log()
             torch.testing.assert_close((own - places - uniform)[0].float(), types, atol=1e-3, rtol=1e-4)
+
+
+def test_what_a_file_says_of_a_molecule_is_no_condition(qm9):
+    """The readers of files put data items under the name that the conditions of a batch have."""
+    model, plain = InertialAR.from_pretrained('qm9'), QM9Sample()[40]
+    data = plain.clone()
+    data.properties = {'logp': '1.2'}
+    assert float(model.log_prob(data, num_steps=1).total) == float(model.log_prob(plain, num_steps=1).total)

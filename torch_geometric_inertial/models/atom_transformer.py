@@ -22,7 +22,7 @@ from torch_geometric_inertial.generation.atom_model import Caches
 from torch_geometric_inertial.models.generator_config import GeneratorConfig
 from torch_geometric_inertial.models.prefix_likelihood import prefix_log_prob
 from torch_geometric_inertial.models.tokenization import tokenize
-from torch_geometric_inertial.nn.condition import Condition
+from torch_geometric_inertial.nn.condition import Condition, conditions_of
 from torch_geometric_inertial.nn.diffusion_head import DiffusionHead
 from torch_geometric_inertial.nn.geo_rope_geometry import GeoRoPEGeometry
 from torch_geometric_inertial.nn.packing import Packing
@@ -163,7 +163,7 @@ class AtomTransformer(nn.Module):
         # the condition in slot 0 of each sequence, atoms behind it
         token_ptr = ptr + torch.arange(ptr.numel(), device=ptr.device)
         at = torch.arange(types.numel(), device=ptr.device) + atoms.batch + 1  # token of each atom
-        conditions = {name: batch[name] for name in ('groups', 'properties') if name in batch}
+        conditions = conditions_of(batch)
         begin = self.condition(conditions, atoms.size[0], generator)
         x = tokens.new_empty(int(token_ptr[-1]), self.channels).index_copy(0, at, tokens)
         x = x.index_copy(0, token_ptr[:-1], begin.to(x.dtype))

@@ -18,7 +18,7 @@ from torch_geometric_inertial.models.atom_placer import AtomPlacer
 from torch_geometric_inertial.models.bonded_tokenization import read_molecules
 from torch_geometric_inertial.models.graph_autoregressor import GraphAutoregressor
 from torch_geometric_inertial.nn.atom_vocabulary import AtomVocabulary
-from torch_geometric_inertial.nn.condition import Condition
+from torch_geometric_inertial.nn.condition import Condition, conditions_of
 from torch_geometric_inertial.nn.skeleton import Skeleton
 
 
@@ -78,7 +78,7 @@ class BondedNetwork(nn.Module):
             generator (torch.Generator, optional): Source of the noise.
         """
         skeleton, pos = self.read(batch)
-        conditions = {name: batch[name] for name in ('groups', 'properties') if name in batch}
+        conditions = conditions_of(batch)
         num = skeleton.length.numel()
         log_prob = self.graph.log_prob(skeleton.graph, self.graph_condition(conditions, num, generator))
         num_heavy = skeleton.graph.size.sum()

@@ -10,6 +10,7 @@ from torch_geometric.data import Data
 from torch_geometric_inertial.models.atom_transformer import AtomTransformer
 from torch_geometric_inertial.models.bonded_network import BondedNetwork
 from torch_geometric_inertial.models.prefix_likelihood import log_softmax_at
+from torch_geometric_inertial.nn.condition import conditions_of
 from torch_geometric_inertial.nn.flow_density import flow_log_density
 
 
@@ -61,7 +62,7 @@ def bonded_log_prob(model: BondedNetwork, data: Data, num_steps: int = 16, chunk
     try:
         skeleton, pos = model.read(data)
         num = skeleton.length.numel()
-        conditions = {name: data[name] for name in ('groups', 'properties') if name in data}
+        conditions = conditions_of(data)
         graph = model.graph.log_prob(skeleton.graph, model.graph_condition(conditions, num))
         encoded = model.placer.encode(skeleton, model.place_condition(conditions, num))
         slot = torch.arange(pos.size(1), device=pos.device)

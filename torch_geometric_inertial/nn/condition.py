@@ -6,10 +6,17 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.data import Data
 
 from torch_geometric_inertial.nn.fourier import FourierFeatures
 
 NUM_FEATURES = 32  # of a property's value: waves of 1/2 to 64 standard deviations
+
+
+def conditions_of(data: Data) -> dict[str, Tensor]:
+    r"""The conditions that a batch brings along: :obj:`groups` [B, G] and :obj:`properties` [B, P], where they are
+    tensors. What a molecule file says of a molecule, under the same name, is none."""
+    return {name: data[name] for name in ('groups', 'properties') if isinstance(data.get(name), Tensor)}
 
 
 class Condition(nn.Module):
