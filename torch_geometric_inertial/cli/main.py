@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
+from typing import Any
 
 from torch_geometric_inertial.cli.interrupt import Stoppable, Stopped
 
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _explained(doc: str) -> dict[str, str]:
+def _explained(doc: str) -> dict[str, Any]:
     r"""What a docstring says before its arguments, and its example, which closes the help."""
     told, _, example = re.split('(?:Args|Raises):', doc)[0].partition('Example: ')
     return dict(description=' '.join(told.split()).replace('``', ''), epilog=f"Example: {' '.join(example.split())}")
