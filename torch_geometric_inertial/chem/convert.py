@@ -59,7 +59,7 @@ def as_molecules(molecules: Molecule | Batch | Iterable[Molecule]) -> list[Data]
         return molecules.to_data_list()
     if isinstance(molecules, (str, Path)) and _is_file(molecules):
         return read_molecules(molecules)
-    if isinstance(molecules, (Data, str, Path)) or _is_mol(molecules) or _is_atoms(molecules):
+    if is_one_molecule(molecules):
         return [as_data(molecules)]  # type: ignore[arg-type]
     if not isinstance(molecules, Iterable):
         raise ValueError(f'molecules must be {KINDS}, or several of these (got {type(molecules).__name__})')
@@ -70,6 +70,12 @@ def as_molecules(molecules: Molecule | Batch | Iterable[Molecule]) -> list[Data]
         except ValueError as error:
             raise ValueError(f'molecule {i}: {error}') from None
     return found
+
+
+def is_one_molecule(value: object) -> bool:
+    r"""Whether :func:`as_data` takes it, rather than :func:`as_molecules` alone."""
+    alone = isinstance(value, (Data, str, Path)) and not isinstance(value, Batch)
+    return alone or _is_mol(value) or _is_atoms(value)
 
 
 def _is_mol(value: object) -> bool:

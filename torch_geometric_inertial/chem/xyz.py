@@ -30,6 +30,7 @@ from torch_geometric_inertial.chem.records import (
 )
 from torch_geometric_inertial.elements import ATOMIC_NUMBERS, SYMBOLS
 
+QM9_FOOTER = 3  #: Lines behind the atoms in the raw files of QM9 ('gdb N …'): frequencies, SMILES, InChI.
 _COUNT = re.compile(r'\s*\d+\s*', re.ASCII)
 _HEADER = re.compile(r'(^|\s)(Properties|Lattice|pbc)\s*=', re.IGNORECASE)
 _NUMBERS = ATOMIC_NUMBERS | {form(symbol): z for symbol, z in ATOMIC_NUMBERS.items() for form in (str.upper, str.lower)}
@@ -128,8 +129,11 @@ def _split_xyz(lines: Iterator[str]) -> Iterator[Raw]:
         if count is not None and len(raw) < count + 2:
             ends = 'the file ends' if line is None else 'the next frame begins'
             fault = f'{ends} before the {count} atoms of line {first}'
+        spare = QM9_FOOTER if raw[1:] and raw[1].startswith('gdb ') else 0
         while line is not None and not _COUNT.fullmatch(line):
-            if not line.isspace() and fault is None:
+            if not line.isspace() and spare > 0:
+                spare -= 1
+            elif not line.isspace() and fault is None:
                 fault = f'expected {count} atoms (got more: {line.strip()[:40]!r})'
             n += 1
             line = next(lines, None)

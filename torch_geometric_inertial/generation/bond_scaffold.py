@@ -100,7 +100,7 @@ class BondScaffold:
 
     def walk(self, generator: torch.Generator) -> BondScaffold:
         r"""The same atoms in the order of a walk along the bonds, depth first, from a random one, as SMILES have."""
-        chance = torch.rand(self.num_heavy, generator=generator).tolist()
+        chance = torch.rand(self.num_heavy, generator=generator, dtype=torch.float32).tolist()
         stack, path, seen = [max(range(self.num_heavy), key=chance.__getitem__)], list[int](), set[int]()
         while stack:
             atom = stack.pop()

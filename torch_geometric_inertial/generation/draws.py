@@ -23,8 +23,8 @@ class RandomNumbers(NamedTuple):
 def random_numbers(seed: int, index: int, max_atoms: int) -> RandomNumbers:
     r"""The random numbers of molecule :math:`i`, a function of :math:`(seed, i)`, so that it depends on no other."""
     generator = torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + index * 0xD1B54A32D192ED03) % 2**63)
-    uniform = torch.rand(max_atoms + 1, generator=generator)
-    return RandomNumbers(uniform, torch.randn(max_atoms, 3, generator=generator), generator)
+    uniform = torch.rand(max_atoms + 1, generator=generator, dtype=torch.float32)
+    return RandomNumbers(uniform, torch.randn(max_atoms, 3, generator=generator, dtype=torch.float32), generator)
 
 
 def draw(logits: Tensor, uniform: Tensor, temperature: float = 1.0, top_p: float = 1.0) -> Tensor:

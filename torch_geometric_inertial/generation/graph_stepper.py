@@ -21,7 +21,7 @@ def graph_numbers(seed: int, index: int, max_atoms: int, max_closures: int) -> T
     r"""Uniform numbers of the graph of molecule :math:`i` [N + 1, 3 + 2 max_closures], a function of (seed, i): per
     atom one for the type, the parent and its order, and two for each ring."""
     generator = torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + index * 0xD1B54A32D192ED03 + 1) % 2**63)
-    return torch.rand(max_atoms + 1, 3 + 2 * max_closures, generator=generator)
+    return torch.rand(max_atoms + 1, 3 + 2 * max_closures, generator=generator, dtype=torch.float32)
 
 
 class GraphStepper:

@@ -19,7 +19,7 @@ from torch_geometric_inertial.nn.skeleton import BondGraph, EncodedSkeleton, Ske
 def place_numbers(seed: int, index: int, num_atoms: int) -> Tensor:
     r"""Normal numbers of the places of molecule :math:`i` [N, 3], a function of (seed, i)."""
     generator = torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + index * 0xD1B54A32D192ED03 + 2) % 2**63)
-    return torch.randn(num_atoms, 3, generator=generator)
+    return torch.randn(num_atoms, 3, generator=generator, dtype=torch.float32)
 
 
 class PlaceStepper:

@@ -61,7 +61,7 @@ def propose_poses(scaffold: Scaffold, generator: torch.Generator) -> Poses:
         as_given = scaffold.ordered or k % 2 == 0
         given = torch.arange(pos.size(0)) if as_given else _walk(scaffold.z, bonds, scaffold.hydrogens, generator)
         perm.append(_hydrogens_last(scaffold.z, given, bonds) if scaffold.hydrogens == 'last' else given)
-    near = torch.rand(num, generator=generator) < (1.0 if scaffold.whole else 0.5)
+    near = torch.rand(num, generator=generator, dtype=torch.float32) < (1.0 if scaffold.whole else 0.5)
     axes = inertial_frames(pos, scaffold.z, torch.tensor([0, pos.size(0)])).axes[0]
     sign = torch.tensor([[1., 1., 1.], [1., -1., -1.], [-1., 1., -1.], [-1., -1., 1.]], dtype=pos.dtype)
     sign = sign[torch.randint(4, (num, ), generator=generator)]
@@ -69,7 +69,7 @@ def propose_poses(scaffold: Scaffold, generator: torch.Generator) -> Poses:
     free = random_rotations(num, 180.0, generator).to(pos.dtype)
     rotation = torch.where(near.view(-1, 1, 1), jitter @ (axes * sign.unsqueeze(1)).mT, free)
     scale = torch.where(near, NEAR_SHIFT, FREE_SHIFT).unsqueeze(1)
-    shift = scale * torch.randn(num, 3, generator=generator)
+    shift = scale * torch.randn(num, 3, generator=generator, dtype=torch.float32)
     return Poses(torch.stack(perm), _orthonormal(rotation), shift.to(pos.dtype))
 
 
@@ -94,7 +94,7 @@ def choose_poses(model: AtomModel, scaffolds: list[Scaffold | None], conditions:
             total += scaffold.num_poses * scaffold.z.numel()
         scores = _scores(model, part, conditions, numbers).split([scaffold.num_poses for _, scaffold, _ in part])
         for (i, _, poses), score in zip(part, scores, strict=True):
-            uniform = torch.rand(1, generator=numbers[i].generator)
+            uniform = torch.rand(1, generator=numbers[i].generator, dtype=torch.float32)
             chosen[i] = poses.select(int(draw(score.unsqueeze(0), uniform)))
     return chosen
 
@@ -105,8 +105,9 @@ def _scores(model: AtomModel, part: list[tuple[int, Scaffold, Poses]], condition
     device = model.radii.device
     sizes = torch.tensor([scaffold.z.numel() for _, scaffold, _ in part for _ in range(scaffold.num_poses)])
     row = torch.tensor([i for i, scaffold, _ in part for _ in range(scaffold.num_poses)]).to(device)
-    noise = torch.cat([torch.randn(3, generator=numbers[i].generator).expand(poses.perm.numel(), 3)
-                       for i, _, poses in part])
+    noise = torch.cat([
+        torch.randn(3, generator=numbers[i].generator, dtype=torch.float32).expand(poses.perm.numel(), 3)
+        for i, _, poses in part])
     data = Data(z=torch.cat([scaffold.z[poses.perm].flatten() for _, scaffold, poses in part]),
                 pos=torch.cat([poses.positions(scaffold.pos).flatten(0, 1) for _, scaffold, poses in part]).float(),
                 ptr=torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])).to(device)

@@ -2,14 +2,14 @@ r"""What users call: molecules from a model, around a scaffold, with hydrogens, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 from tqdm import tqdm
 
-from torch_geometric_inertial.data import ptr_of
+from torch_geometric_inertial.data import molecules_of, ptr_of
 from torch_geometric_inertial.generation import (
     BondScaffold,
     GenerationRequest,
@@ -22,10 +22,14 @@ from torch_geometric_inertial.generation.bond_sampler import walk_generator
 from torch_geometric_inertial.generation.scaffold import HYDROGENS, NUM_POSES
 from torch_geometric_inertial.models.atom_transformer import AtomTransformer
 from torch_geometric_inertial.models.bonded_network import BondedNetwork
+from torch_geometric_inertial.models.derivatives import outside_inference_mode
 from torch_geometric_inertial.models.generator_config import GeneratorConfig
 from torch_geometric_inertial.models.log_likelihood import LogProb, bonded_log_prob, log_prob
 from torch_geometric_inertial.models.pretrained import Pretrained
 from torch_geometric_inertial.nn.condition import Condition
+
+if TYPE_CHECKING:
+    from torch_geometric_inertial.chem.convert import Molecule
 
 LIKELY = 0.3  #: Of the noise, where places are wanted that are right more often than places as varied as the data.
 ORDERS = ('smiles', 'heavy_first', 'rank')  #: Canonical orders; the others are no functions of the molecule.
@@ -131,7 +135,7 @@ class AtomAutoregressor(Pretrained, nn.Module):
         requests = self._requests(num_samples, index, max_atoms, groups, properties)
         return self._write(requests, config, seed, batch_size, max_atoms)
 
-    def complete(self, scaffold: Data, num_samples: int = 1, *, groups: Tensor | list[str] | str | None = None,
+    def complete(self, scaffold: Molecule, num_samples: int = 1, *, groups: Tensor | list[str] | str | None = None,
                  properties: dict | None = None, seed: int = 0, batch_size: int | None = None,
                  max_atoms: int | None = None, progress: bool = False, **sampling) -> list[Data]:
         r"""Writes molecules around a scaffold, whose atoms stay where they are. Hydrogens that it lacks are written
@@ -152,7 +156,8 @@ class AtomAutoregressor(Pretrained, nn.Module):
         decides at each step whether to write a hydrogen or to go on to the next atom of the scaffold.
 
         Args:
-            scaffold (Data): :obj:`z` [F] and :obj:`pos` [F, 3] in Å, in any pose and order, with or without bonds.
+            scaffold (Data): :obj:`z` [F] and :obj:`pos` [F, 3] in Å, in any pose and order, with or without bonds; or
+                what :func:`~torch_geometric_inertial.chem.as_data` takes, such as an RDKit molecule.
             num_samples (int): Number of molecules. (default: :obj:`1`)
             progress (bool): Whether to show a progress bar.
             groups, properties, seed, batch_size, max_atoms, **sampling: See :meth:`stream`.
@@ -168,13 +173,15 @@ class AtomAutoregressor(Pretrained, nn.Module):
         """
         max_atoms = self._length_limit(max_atoms)
         config = self._sampling_config(groups, properties, sampling)
+        from torch_geometric_inertial.chem import as_data
+        scaffold = as_data(scaffold)
         given = self._scaffold(scaffold, "'scaffold'", max_atoms, whole=False)
         requests = self._requests(num_samples, range(num_samples), max_atoms, groups, properties, given, seed)
         written = self._write(requests, config, seed, batch_size, max_atoms)
         return [_given_first(data, scaffold)
                 for data in tqdm(written, total=num_samples, unit='mol', disable=not progress)]
 
-    def add_hydrogens(self, heavy: Data | list[Data], *, seed: int = 0, batch_size: int | None = None,
+    def add_hydrogens(self, heavy: Molecule | Iterable[Molecule], *, seed: int = 0, batch_size: int | None = None,
                       max_atoms: int | None = None, progress: bool = False, **sampling) -> Data | list[Data]:
         r"""Places the hydrogens of molecules that lack some or all; the atoms that are there stay where they are.
 
@@ -185,12 +192,13 @@ class AtomAutoregressor(Pretrained, nn.Module):
         themselves.
 
         Args:
-            heavy (Data or list): :obj:`z` [F] and :obj:`pos` [F, 3] in Å, in any pose and order.
+            heavy (Data or list): :obj:`z` [F] and :obj:`pos` [F, 3] in Å, in any pose and order; or what
+                :func:`~torch_geometric_inertial.chem.as_molecules` takes, such as RDKit molecules.
             progress, seed, batch_size, max_atoms, **sampling: See :meth:`complete`; without guidance. A
                 :obj:`place_temperature` of 0.3 is the default, for likely places.
 
         Returns:
-            Data or list: As given: the molecules of :meth:`complete`.
+            Data or list: One for one, a list for several: the molecules of :meth:`complete`.
 
         Raises:
             ValueError: As :meth:`complete`, and if the model does not know hydrogen or its order does not allow it.
@@ -202,21 +210,23 @@ class AtomAutoregressor(Pretrained, nn.Module):
         if HYDROGENS.get(self.config.order) not in ('last', 'anywhere'):
             raise ValueError(f"'add_hydrogens' needs a model whose order has the hydrogens last, as 'heavy_first' (got "
                              f"order '{self.config.order}', in which they are written before all heavy atoms are seen)")
-        molecules = [heavy] if isinstance(heavy, Data) else list(heavy)
+        from torch_geometric_inertial.chem import as_molecules, is_one_molecule
+        molecules, alone = as_molecules(heavy), is_one_molecule(heavy)
         allowed = None
         if not self.writes_bonds:
             allowed = torch.tensor([z == 1 for z in self.elements] + [True])
         requests = []
         for i, data in enumerate(molecules):
-            name = "'heavy'" if isinstance(heavy, Data) else f"molecule {i} of 'heavy'"
+            name = "'heavy'" if alone else f"molecule {i} of 'heavy'"
             given = self._scaffold(data, name, max_atoms, whole=True)
             requests.append(GenerationRequest(i, max_atoms, None, _walked(given, seed, i), allowed))
         written = self._write(requests, config, seed, batch_size, max_atoms)
         written = tqdm(written, total=len(requests), unit='mol', disable=not progress)
         out = [_given_first(data, given) for data, given in zip(written, molecules, strict=True)]
-        return out[0] if isinstance(heavy, Data) else out
+        return out[0] if alone else out
 
-    def log_prob(self, data: Data, *, canonical: bool = True, num_steps: int = 16, chunk_size: int = 1024) -> LogProb:
+    def log_prob(self, data: Molecule | Iterable[Molecule], *, canonical: bool = True, num_steps: int = 16,
+                 chunk_size: int = 1024) -> LogProb:
         r"""The likelihood of a molecule or a batch, of what :meth:`generate` writes at temperature 1:
 
         .. math::
@@ -234,8 +244,11 @@ class AtomAutoregressor(Pretrained, nn.Module):
         resolves.
 
         Args:
-            data (Data or Batch): :obj:`z` [T], :obj:`pos` [T, 3] in Å, bonds where the model writes them, :obj:`ptr` if
-                there are several; conditions where the model has them, else the unconditional likelihood.
+            data (Data or Batch): :obj:`z` [T], :obj:`pos` [T, 3] in Å, :obj:`ptr` if there are several; conditions
+                where the model has them, else the unconditional likelihood. Or what
+                :func:`~torch_geometric_inertial.chem.as_molecules` takes: a list of these, RDKit molecules, files. A
+                model that writes bonds takes those of the molecule, or finds them from the distances
+                (:func:`~torch_geometric_inertial.chem.with_bonds`).
             canonical (bool): Whether to put the molecules into the model's frame and order first; :obj:`False` for
                 molecules that are, or for other poses and orders. (default: :obj:`True`)
             num_steps (int): Steps of the flow, of four evaluations and twelve vector-Jacobian products each.
@@ -246,10 +259,11 @@ class AtomAutoregressor(Pretrained, nn.Module):
             LogProb: Of the atoms in the order in which they are given.
 
         Raises:
-            ValueError: On molecules that the model cannot read, and if :obj:`num_steps` or :obj:`chunk_size` is
-                below 1.
+            ValueError: On molecules that the model cannot read, if :obj:`num_steps` or :obj:`chunk_size` is below 1,
+                and of a model in half precision or made under :class:`torch.inference_mode`.
         """
-        place = None
+        self._check_precision()
+        data, place = self._batch_of(data), None
         if canonical and self.config.order in ORDERS:
             from torch_geometric_inertial.transforms import CanonicalOrder, InertialFrame
             data = CanonicalOrder(order=self.config.order)(InertialFrame()(data))
@@ -258,12 +272,42 @@ class AtomAutoregressor(Pretrained, nn.Module):
             first = torch.repeat_interleave(ptr[:-1], ptr.diff())
             place[data.perm + first] = torch.arange(place.numel(), device=place.device)
         score = bonded_log_prob if self.writes_bonds else log_prob
-        out = score(self.network, data, num_steps, chunk_size)
+        tensors = {name: value for name, value in data.to_dict().items() if torch.is_tensor(value)}
+        out = outside_inference_mode(self, lambda **given: score(self.network, Data.from_dict(given), num_steps,
+                                                                 chunk_size), **tensors)
         if place is None:
             return out
         return out._replace(type=out.type[place], bond=out.bond[place], coord=out.coord[place])
 
     # Arguments ---------------------------------------------------------------------------------------------------
+
+    def _check_precision(self) -> None:
+        dtype = next(self.parameters()).dtype
+        if dtype == torch.float16:
+            raise ValueError(f"the model must be in torch.float32, torch.float64 or torch.bfloat16 (got {dtype}, whose "
+                             "range is too small for it); model.float() is the same in torch.float32")
+
+    def _batch_of(self, molecules: Molecule | Iterable[Molecule]) -> Data:
+        r"""Molecules as one :class:`Data`, with bonds where the model writes them."""
+        if isinstance(molecules, Data) and not (self.writes_bonds and molecules.get('edge_index') is None):
+            return molecules
+        from torch_geometric_inertial.chem import as_molecules, with_bonds
+        found = molecules_of(molecules) if isinstance(molecules, Data) else as_molecules(molecules)
+        if not found:
+            raise ValueError("'data' must hold at least one molecule (got none)")
+        names = ['z', 'pos', *(name for name in ('groups', 'properties')
+                                   if all(torch.is_tensor(data.get(name)) for data in found))]
+        if self.writes_bonds:
+            names += ['edge_index', 'edge_attr', 'formal_charge']
+            for i, data in enumerate(found):
+                try:
+                    data = with_bonds(data)
+                except ValueError as error:
+                    raise ValueError(f'molecule {i} is not a molecule for this model: {error}') from error
+                charge = torch.zeros_like(data.z) if data.get('formal_charge') is None else data.formal_charge
+                found[i] = Data.from_dict(dict(data.to_dict(), formal_charge=charge))
+        kept = [Data.from_dict({name: data[name] for name in names}) for data in found]
+        return kept[0] if isinstance(molecules, Data) and len(kept) == 1 else Batch.from_data_list(kept)
 
     def _length_limit(self, max_atoms: int | None) -> int:
         most = self.config.max_atoms
@@ -304,6 +348,7 @@ class AtomAutoregressor(Pretrained, nn.Module):
 
     def _write(self, requests: Iterable[GenerationRequest], config: SamplingConfig, seed: int, batch_size: int | None,
                max_atoms: int) -> Iterator[Data]:
+        self._check_precision()
         if self.writes_bonds:
             return write_molecules(self.network, requests, config, seed=seed, batch_size=batch_size)
         return generate_molecules(self.network, requests, config, seed=seed, batch_size=batch_size, max_atoms=max_atoms)

@@ -69,12 +69,12 @@ def outside_inference_mode(model: nn.Module, function: Callable, *args, **kwargs
     Raises:
         ValueError: If the parameters of the model were made in it: they have no derivatives ever.
     """
-    values = [*args, *kwargs.values()]
-    if not torch.is_inference_mode_enabled() and not any(isinstance(x, Tensor) and x.is_inference() for x in values):
-        return function(*args, **kwargs)
     if any(p.is_inference() for p in model.parameters()):
         raise ValueError(f"this {type(model).__name__} was made under torch.inference_mode, where nothing has "
                          "derivatives: make it outside, and use torch.no_grad")
+    values = [*args, *kwargs.values()]
+    if not torch.is_inference_mode_enabled() and not any(isinstance(x, Tensor) and x.is_inference() for x in values):
+        return function(*args, **kwargs)
 
     def usual(x: Any) -> Any:
         return x.clone() if isinstance(x, Tensor) and x.is_inference() else x

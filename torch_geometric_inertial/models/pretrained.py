@@ -96,7 +96,8 @@ class Pretrained:
             config = kind.config_class(**facts['config'])
         except (KeyError, TypeError) as error:
             raise ValueError(f"'{folder / CONFIG_FILE}' does not describe a {kind.__name__}: {error}") from error
-        model = kind(config)  # type: ignore[call-arg]
+        with torch.inference_mode(False):  # parameters made in it would have no derivatives ever
+            model = kind(config)  # type: ignore[call-arg]
         assert isinstance(model, nn.Module)
         tensors = read_weights(folder / WEIGHTS_FILE, facts.get('sha256'))
         own = model.state_dict()
@@ -107,8 +108,9 @@ class Pretrained:
             if tensor.shape != tensors[name].shape:
                 raise ValueError(f"'{name}' in '{folder}' must be {tuple(tensor.shape)} (got "
                                  f"{tuple(tensors[name].shape)})")
-        model.load_state_dict(tensors)
-        return model.to(device).eval()
+        with torch.inference_mode(False):
+            model.load_state_dict(tensors)
+            return model.to(device).eval()
 
 
 def read_weights(path: Path, sha256: str | None = None) -> dict[str, torch.Tensor]:

@@ -1,0 +1,128 @@
+"""What a generator takes: molecules in any form, and any state of PyTorch that a user may have set."""
+import copy
+
+import pytest
+import torch
+from torch_geometric.data import Batch, Data
+
+from torch_geometric_inertial import InertialAR, from_smiles, to_mol
+from torch_geometric_inertial.chem import write_sdf
+from torch_geometric_inertial.datasets import QM9Sample
+
+STEPS = dict(num_steps=2)
+
+
+@pytest.fixture(scope='module')
+def model():
+    return InertialAR.from_pretrained('qm9')
+
+
+@pytest.fixture(scope='module')
+def molecules():
+    return [QM9Sample()[i] for i in range(3, 6)]
+
+
+@pytest.fixture(scope='module')
+def expected(model, molecules):
+    return model.log_prob(Batch.from_data_list(molecules), **STEPS)
+
+
+def without_bonds(data):
+    return Data(z=data.z, pos=data.pos)
+
+
+FORMS = {
+    'list': list,
+    'generator': iter,
+    'mols': lambda molecules: [to_mol(m) for m in molecules],
+    'mixed': lambda molecules: [to_mol(molecules[0]), *molecules[1:]],
+    'atoms alone': lambda molecules: [without_bonds(m) for m in molecules],
+    'batch of atoms alone': lambda molecules: Batch.from_data_list([without_bonds(m) for m in molecules]),
+}
+
+
+@pytest.mark.parametrize('form', FORMS)
+def test_the_likelihood_does_not_depend_on_the_form(model, molecules, expected, form):
+    found = model.log_prob(FORMS[form](molecules), **STEPS)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, atol=2e-3, rtol=1e-4)  # files and RDKit keep fewer digits
+
+
+def test_a_file_and_one_molecule(model, molecules, expected, tmp_path):
+    write_sdf(molecules, tmp_path / 'three.sdf')
+    total = model.log_prob(tmp_path / 'three.sdf', **STEPS).total
+    torch.testing.assert_close(total, expected.total, atol=0.1, rtol=1e-3)  # four decimals
+    torch.testing.assert_close(model.log_prob(without_bonds(molecules[0]), **STEPS).total, expected.total[:1],
+                               atol=2e-3, rtol=1e-4)
+
+
+def test_hydrogens_come_back_one_for_one_and_a_list_for_several(model, molecules):
+    alone, several = model.add_hydrogens(to_mol(molecules[0])), model.add_hydrogens([to_mol(m) for m in molecules])
+    assert isinstance(alone, Data) and isinstance(several, list) and len(several) == 3
+    assert alone.z.tolist() == several[0].z.tolist() == molecules[0].z.tolist()
+    (batch, ) = model.add_hydrogens(Batch.from_data_list([without_bonds(molecules[0])]))
+    assert sorted(batch.z.tolist()) == sorted(molecules[0].z.tolist())
+
+
+def test_a_smiles_is_a_scaffold(model):
+    heavy = from_smiles('CC(C)O')
+    kept = heavy.subgraph(heavy.z > 1)
+    for data in model.complete(to_mol(kept), 2, num_steps=4):
+        torch.testing.assert_close(data.pos[:4], kept.pos.to(data.pos.dtype), atol=1e-3, rtol=0)
+    with pytest.raises(ValueError, match='every valence of the scaffold is taken'):
+        model.complete('CCO')  # a SMILES tells of all hydrogens
+
+
+@pytest.mark.parametrize('data, message', [
+    ([], r"'data' must hold at least one molecule \(got none\)"),
+    (3, r'molecules must be a Data, .* \(got int\)'),
+    (['C', None], r'molecule 1: a molecule must be a Data, .* \(got NoneType\)'),
+    ([from_smiles('CO'), Data(z=torch.tensor([6, 6]), pos=torch.zeros(2, 3))],
+     r'molecule 1 is not a molecule for this model: '),
+], ids=['none', 'number', 'None', 'coincident'])
+def test_what_is_no_molecule_is_named(model, data, message):
+    with pytest.raises(ValueError, match=message):
+        model.log_prob(data)
+
+
+def test_inference_mode_changes_nothing(model, molecules, expected):
+    before = model.generate(2, num_steps=4)
+    with torch.inference_mode():
+        loaded = InertialAR.from_pretrained('qm9')
+        inside, made = loaded.log_prob(molecules, **STEPS), loaded.generate(2, num_steps=4)
+        copies = [copy.copy(m).apply(torch.clone) for m in molecules]
+    outside = loaded.log_prob(copies, **STEPS)
+    torch.testing.assert_close(inside.total, expected.total, atol=2e-3, rtol=1e-4)
+    torch.testing.assert_close(outside.total, expected.total, atol=2e-3, rtol=1e-4)
+    assert [m.z.tolist() for m in made] == [m.z.tolist() for m in before]
+    assert not any(p.is_inference() for p in loaded.parameters())
+
+
+def test_a_model_made_in_inference_mode_says_so(model, molecules):
+    with torch.inference_mode():
+        made = InertialAR(model.config)
+    with pytest.raises(ValueError, match=r'made under torch.inference_mode, where nothing has derivatives'):
+        made.log_prob(molecules, **STEPS)
+
+
+def test_the_default_dtype_and_double_precision_draw_the_same_molecules(model, molecules):
+    molecules = molecules[:2]  # the third has atoms in a line, around which float32 turns the frame of a place
+    before, expected = model.generate(2, num_steps=8), model.log_prob(molecules)
+    double = InertialAR.from_pretrained('qm9').double()
+    torch.set_default_dtype(torch.float64)
+    try:
+        default = InertialAR.from_pretrained('qm9')
+        found = [(m.generate(2, num_steps=8), m.log_prob(molecules)) for m in (default, double)]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for made, likelihood in found:
+        assert [m.z.tolist() for m in made] == [m.z.tolist() for m in before]
+        torch.testing.assert_close(likelihood.total, expected.total, atol=1e-2, rtol=0)
+
+
+@pytest.mark.parametrize('call', [lambda m, data: m.log_prob(data), lambda m, data: m.generate(1)], ids=['log_prob',
+                                                                                                        'generate'])
+def test_half_precision_is_refused(molecules, call):
+    half = InertialAR.from_pretrained('qm9').half()
+    with pytest.raises(ValueError, match=r'the model must be in torch.float32, .* \(got torch.float16, whose range'):
+        call(half, molecules)
