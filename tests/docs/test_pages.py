@@ -6,7 +6,8 @@ import pytest
 
 pytest.importorskip('rdkit')
 
-PAGES = sorted((Path(__file__).parents[2] / 'docs').glob('*.md'))
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)

@@ -15,7 +15,7 @@ from torch_geometric_inertial.nn.nystrom import (
 @pytest.fixture(scope='module')
 def fitted(qm9):
     config = InertialARConfig()
-    return NystromKernel(config.widths, config.num_landmarks).fit(qm9[0].pos)
+    return NystromKernel((config.width, ), config.num_landmarks).fit(qm9[0].pos)
 
 
 def figures(features, pos):
@@ -35,7 +35,7 @@ def test_fitted_features_are_the_kernel_on_real_atoms(fitted, qm9):
 
 def test_features_before_any_fit_are_not_inert(qm9):
     config = InertialARConfig()
-    norm, error = figures(NystromFeatures(config.widths, config.num_landmarks), qm9[0].pos[::17])
+    norm, error = figures(NystromFeatures((config.width, ), config.num_landmarks), qm9[0].pos[::17])
     assert norm.min() > 0.8 and error.max() < 0.02
 
 
