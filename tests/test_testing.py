@@ -1,7 +1,13 @@
 import pytest
 import torch
 
-from torch_geometric_inertial.testing import assert_invariant, degenerate_molecules, random_motion, random_rotation
+from torch_geometric_inertial.testing import (
+    assert_equivariant,
+    assert_invariant,
+    degenerate_molecules,
+    random_motion,
+    random_rotation,
+)
 
 MOLECULES = degenerate_molecules()
 FORMULAS = {'H2O': 'HHO', 'C60': 'C' * 60, 'adamantane': 'C' * 10 + 'H' * 16, 'neopentane': 'C' * 5 + 'H' * 12,
@@ -69,3 +75,41 @@ def test_assert_invariant_finds_what_is_not():
         assert_invariant(lambda d: d, data)
     with pytest.raises(AssertionError, match=r'coordinates differ by .* Å > 0.001 Å under motion 0'):
         assert_invariant(lambda d: d, MOLECULES['H2'])
+
+
+def test_a_motion_turns_the_declared_vectors_and_shifts_positions_alone():
+    data = MOLECULES['furan'].clone()
+    data.forces, data.dipole, data.own = 2 * data.pos, data.pos[:1].clone(), 3 * data.pos
+    data.formal_charge = data.z.clone()
+    moved = random_motion(data, 3, shift=0.0, vectors=('forces', 'dipole', 'own'))
+    torch.testing.assert_close(moved.forces, 2 * moved.pos)
+    torch.testing.assert_close(moved.own, 3 * moved.pos)
+    torch.testing.assert_close(moved.dipole.norm(), data.dipole.norm())
+    assert not torch.allclose(moved.dipole, data.dipole)
+    assert torch.equal(moved.formal_charge, moved.z)
+    far = random_motion(data, 3, shift=5.0, vectors=('forces', ))
+    torch.testing.assert_close(far.forces, moved.forces)
+
+
+@pytest.mark.parametrize('name, got', [('forces', 'None'), ('z', r'\[9\]')])
+def test_vectors_that_are_none(name, got):
+    with pytest.raises(ValueError, match=f"'vectors' must name tensors with 3 numbers .* \\(got '{name}': {got}\\)"):
+        random_motion(MOLECULES['furan'], 0, vectors=(name, ))
+
+
+def test_assert_equivariant_passes_vectors_and_finds_what_is_not():
+    def pull(d):
+        return d.pos.mean(0) - d.pos
+
+    data = MOLECULES['CHFClBr R'].clone()
+    assert_equivariant(pull, data)
+    data.velocity = data.pos.clone()
+    assert_equivariant(lambda d: pull(d) + d.velocity, data, vectors=('velocity', ))
+    with pytest.raises(AssertionError, match=r'vectors differ by .* > 1e-06 under motion 2'):
+        assert_equivariant(lambda d: pull(d) + d.velocity, data, seed=2)  # velocities that stay
+    with pytest.raises(AssertionError, match='vectors differ'):
+        assert_equivariant(lambda d: d.pos, data)  # shifts
+    with pytest.raises(AssertionError, match='vectors differ by nan'):
+        assert_equivariant(lambda d: pull(d) / 0 * 0, data)
+    with pytest.raises(ValueError, match=r"'function' must give vectors \[5, …, 3\] \(got \[5\]\)"):
+        assert_equivariant(lambda d: d.pos.norm(dim=1), data)

@@ -1,8 +1,8 @@
-r"""Named molecules with much symmetry, rigid motions, and the law that tests hold them to."""
+r"""Named molecules with much symmetry, rigid motions, and the laws that tests hold them to."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from itertools import permutations, product
 
 import torch
@@ -10,6 +10,8 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from torch_geometric_inertial.elements import ATOMIC_NUMBERS
+from torch_geometric_inertial.fields import FIELD_LEVELS
+from torch_geometric_inertial.permute import permute_atoms
 
 Points = list[tuple[str, tuple[float, float, float]]]
 
@@ -26,18 +28,40 @@ def random_rotation(generator: torch.Generator | int = 0) -> Tensor:
     return q * torch.linalg.det(q)
 
 
-def random_motion(data: Data, generator: torch.Generator | int = 0, shift: float = 10.0) -> Data:
-    r"""A copy of a molecule, turned, shifted by about :obj:`shift` Å and relabelled; :obj:`edge_index` follows."""
+def random_motion(
+    data: Data, generator: torch.Generator | int = 0, shift: float = 10.0, vectors: Collection[str] = (),
+) -> Data:
+    r"""A copy of a molecule, turned, shifted by about :obj:`shift` Å and relabelled.
+
+    Fields with one row per atom and edges follow the atoms (:func:`~torch_geometric_inertial.permute.permute_atoms`);
+    :obj:`pos` and the fields named in :obj:`vectors` (forces, velocities, a dipole: 3 numbers in the last dimension)
+    turn, and :obj:`pos` alone is shifted.
+
+    Raises:
+        ValueError: If a field of :obj:`vectors` is missing, or has not 3 numbers in its last dimension.
+    """
+    return _motion(data, generator, shift, vectors)[0]
+
+
+def _motion(data: Data, generator: torch.Generator | int, shift: float, vectors: Collection[str],
+            ) -> tuple[Data, Tensor, Tensor]:
+    r"""The molecule after a random motion, its rotation [3, 3], and which atom came to each place [N]."""
+    for name in vectors:
+        value = data.get(name)
+        if not torch.is_tensor(value) or value.dim() == 0 or value.size(-1) != 3:
+            got = list(value.shape) if torch.is_tensor(value) else value
+            raise ValueError(f"'vectors' must name tensors with 3 numbers in the last dimension (got {name!r}: {got})")
     if isinstance(generator, int):
         generator = torch.Generator().manual_seed(generator)
     turn = random_rotation(generator).to(data.pos)
     away = shift * torch.randn(3, generator=generator, dtype=torch.float64).to(data.pos)
     label = torch.randperm(len(data.z), generator=generator).to(data.pos.device)
-    out = data.clone()
-    out.z, out.pos = data.z[label], data.pos[label] @ turn.T + away
-    if data.get('edge_index') is not None:
-        out.edge_index = label.argsort()[data.edge_index]
-    return out
+    own = {name: 'node' for name in vectors if name not in FIELD_LEVELS and len(data[name]) == len(label)}
+    out = permute_atoms(data.clone(), label, label.new_tensor([0, len(label)]), own, warn=False)
+    out.pos = out.pos @ turn.T + away
+    for name in vectors:
+        out[name] = out[name] @ turn.T.to(out[name])
+    return out, turn, label
 
 
 def assert_invariant(
@@ -61,6 +85,39 @@ def assert_invariant(
         gap = float((first.pos - other.pos).abs().max())
         if not gap <= atol:
             raise AssertionError(f'coordinates differ by {gap:.3g} Å > {atol:g} Å under motion {seed + k} ({data})')
+
+
+def assert_equivariant(
+    function: Callable[[Data], Tensor],
+    data: Data,
+    trials: int = 4,
+    seed: int = 0,
+    atol: float = 1e-6,
+    vectors: Collection[str] = (),
+) -> None:
+    r"""Asserts that vectors per atom, such as forces, turn and relabel with the molecule: for :obj:`trials` random
+    motions :math:`f(R x + t)_i = R f(x)_{\pi(i)}` within :obj:`atol`.
+
+    Args:
+        function (callable): Molecule to vectors [N, 3] or [N, C, 3].
+        data (Data): A molecule, :obj:`z` [N] and :obj:`pos` [N, 3] in Å.
+        trials (int): Motions.
+        seed (int): Of the first motion; the next ones follow.
+        atol (float): In units of the result.
+        vectors: Fields of the molecule that turn with it (:func:`random_motion`).
+
+    Raises:
+        AssertionError: If they do not, with the molecule and the seed of the motion, or if the result is not finite.
+        ValueError: If the result is not one row of vectors per atom.
+    """
+    first = function(data.clone())
+    if first.dim() < 2 or first.size(0) != len(data.z) or first.size(-1) != 3:
+        raise ValueError(f"'function' must give vectors [{len(data.z)}, …, 3] (got {list(first.shape)})")
+    for k in range(trials):
+        moved, turn, label = _motion(data, seed + k, 10.0, vectors)
+        gap = float((function(moved) - first[label] @ turn.T.to(first)).abs().max())
+        if not gap <= atol:
+            raise AssertionError(f'vectors differ by {gap:.3g} > {atol:g} under motion {seed + k} ({data})')
 
 
 def degenerate_molecules() -> dict[str, Data]:

@@ -30,7 +30,7 @@ def test_it_draws_every_kind_of_molecule(tmp_path):
     assert (image[:, [0, -1]] == 255).all()
 
 
-def test_colours_tell_the_elements(tmp_path):
+def test_colors_tell_the_elements(tmp_path):
     draw_grid([line(8, 6, 8)], tmp_path / 'co2.png', size=120, captions=[''])
     image = pixels(tmp_path / 'co2.png')
     red = (image[..., 0] > image[..., 1] + 80) & (image[..., 0] > image[..., 2] + 80)

@@ -35,7 +35,7 @@ def tree(seed, size):
 
 
 def connected(edges, size):
-    """Whether each atom after the first has an earlier neighbour."""
+    """Whether each atom after the first has an earlier neighbor."""
     late = edges.max(0).values
     return set(range(1, size)) <= set(late.tolist())
 

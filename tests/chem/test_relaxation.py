@@ -59,7 +59,7 @@ def test_how_conformers_are_made(smiles, method):
     assert mol.GetNumConformers() == 0  # the argument is left as it was
 
 
-def test_strained_stereo_centres_are_given_up_before_the_third_dimension():
+def test_strained_stereo_centers_are_given_up_before_the_third_dimension():
     pos, method = embed_conformers(molecule('C1C[C@@H]2C[C@H]2C1'), 2, seed=1)
     assert method == 'mmff' and float(pos[..., 2].abs().max()) > 0.5
 

@@ -34,7 +34,7 @@ def test_forces_obey_newton_and_coulomb():
     pos = np.zeros((1, 3, 5))
     pos[0, 0] = [0, 2, 50, 90, 140]
     force = coulomb_forces(np.array([[1.0, -1.0, 1.0, 1.0, 1.0]]), pos)
-    assert force[0, 0, 0] == pytest.approx(0.25, rel=1e-2)  # attracted by its neighbour, 1 / 2²
+    assert force[0, 0, 0] == pytest.approx(0.25, rel=1e-2)  # attracted by its neighbor, 1 / 2²
     np.testing.assert_allclose(force.sum(axis=-1), 0, atol=1e-14)
 
 

@@ -93,12 +93,12 @@ def test_the_covering_fills_an_ellipsoid():
 
 def test_kmeans_is_a_function_of_positions_and_seed_and_lies_among_them():
     g = torch.Generator().manual_seed(1)
-    centres = 10 * torch.eye(3, dtype=torch.float64)
-    pos = (centres.repeat(50, 1) + 0.1 * torch.randn(150, 3, generator=g, dtype=torch.float64))
+    centers = 10 * torch.eye(3, dtype=torch.float64)
+    pos = (centers.repeat(50, 1) + 0.1 * torch.randn(150, 3, generator=g, dtype=torch.float64))
     a, b = kmeans_landmarks(pos, 8, seed=3), kmeans_landmarks(pos, 8, seed=3)
     assert torch.equal(a, b)
-    assert torch.cdist(a, centres).min(dim=1).values.max() < 1.0
-    assert torch.cdist(centres, a).min(dim=1).values.max() < 0.5
+    assert torch.cdist(a, centers).min(dim=1).values.max() < 1.0
+    assert torch.cdist(centers, a).min(dim=1).values.max() < 0.5
 
 
 def test_fit_touches_no_global_random_state():

@@ -2,7 +2,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 
 from torch_geometric_inertial.training import RandomOrder
 from torch_geometric_inertial.training.atom_order import random_orders, traverse_orders
@@ -25,6 +25,22 @@ def test_molecules_keep_their_atoms(order, sizes, seed):
     for a, b in zip(before.ptr[:-1].tolist(), before.ptr[1:].tolist(), strict=True):
         assert sorted(after.z[a:b].tolist()) == before.z[a:b].tolist()
     assert torch.equal(after.pos, before.pos[after.z - 1])  # atom z was number z
+
+
+@pytest.mark.parametrize('order', ['random', 'traverse'])
+def test_bonds_and_charges_follow_the_atoms(order):
+    chain = [Data(z=torch.arange(1, n + 1), pos=torch.randn(n, 3), formal_charge=torch.arange(1, n + 1),
+                  edge_index=torch.tensor([range(n - 1), range(1, n)]), edge_attr=torch.arange(1, n))
+             for n in (5, 8)]
+    before = Batch.from_data_list(chain)
+    after = RandomOrder(order, 1.0)(before, torch.Generator().manual_seed(3))
+    assert not torch.equal(after.z, before.z)
+    assert torch.equal(after.formal_charge, after.z)
+    row, col = after.z[after.edge_index]
+    assert torch.equal(col - row, torch.ones(11, dtype=torch.long))  # atom z is bonded to atom z + 1
+    assert torch.equal(after.edge_attr, row)
+    assert torch.equal(before.z, torch.cat([d.z for d in chain])) and torch.equal(before.edge_index[0, :4],
+                                                                                  torch.arange(4))
 
 
 def test_random_orders_are_even():

@@ -23,7 +23,7 @@ def embed_conformers(mol: Mol, num: int, seed: int) -> Conformers:
     r"""Geometries by distance geometry (ETKDGv3), relaxed with the MMFF94 force field where it has parameters.
 
     The same molecule, numbers and version of RDKit give the same geometries. Where distance geometry fails, it starts
-    from random coordinates, then without regard to stereo centres (strained rings); the last resort is one flat
+    from random coordinates, then without regard to stereo centers (strained rings); the last resort is one flat
     drawing.
 
     Args:

@@ -24,23 +24,6 @@ if TYPE_CHECKING:
 PERCEPTIONS = ('data', 'edm', 'rdkit-ctd', 'rdkit-vdw')
 
 
-def largest_fragment(mol: 'Mol') -> tuple[bool, str | None]:
-    r"""Whether the molecule is in one piece, and the SMILES of its largest piece; :obj:`None` if RDKit refuses it.
-
-    Sanitizes :obj:`mol`.
-    """
-    from rdkit import Chem, rdBase
-
-    connected = len(Chem.GetMolFrags(mol)) == 1
-    with rdBase.BlockLogs():
-        try:
-            Chem.SanitizeMol(mol)
-        except ValueError:  # all of RDKit's sanitization errors are
-            return connected, None
-        fragments = [mol] if connected else Chem.GetMolFrags(mol, asMols=True)
-        return connected, max((part.GetNumAtoms(), Chem.MolToSmiles(part)) for part in fragments)[1]
-
-
 def rdkit_version() -> str:
     r"""The installed RDKit's.
 

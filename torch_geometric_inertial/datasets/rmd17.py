@@ -23,7 +23,7 @@ class RevisedMD17(CheckedInMemoryDataset):
     r"""One of the five official splits of revised MD17 (Christensen & von Lilienfeld 2020, arXiv:2007.09593; CC0).
 
     PBE/def2-SVP energies and forces of frames drawn from the trajectories of MD17. Its authors ask to train on no more
-    than 1,000 frames, since neighbouring frames are alike. Each item is a :class:`~torch_geometric.data.Data` with
+    than 1,000 frames, since neighboring frames are alike. Each item is a :class:`~torch_geometric.data.Data` with
     :obj:`z` [N], :obj:`pos` [N, 3] (Å), :obj:`energy` [1] (kcal/mol, float64: totals are large) and :obj:`force` [N, 3]
     (kcal/mol/Å).
 

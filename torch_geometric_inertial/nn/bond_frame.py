@@ -67,7 +67,7 @@ def bond_frames(pos: Tensor, order: Tensor, row: Tensor, slot: Tensor, parent: T
 
 
 def local_axes(offset: Tensor, valid: Tensor) -> Tensor:
-    r"""Orthonormal axes (columns, det +1) from the first two neighbour directions that span a plane.
+    r"""Orthonormal axes (columns, det +1) from the first two neighbor directions that span a plane.
 
     Args:
         offset (Tensor): Neighbours relative to the origin, in order of preference [..., K, 3].

@@ -9,6 +9,7 @@ from torch_geometric.data import Data
 
 from torch_geometric_inertial.data import ptr_of
 from torch_geometric_inertial.nn.packing import Packing
+from torch_geometric_inertial.permute import permute_atoms
 
 SHARPNESS, NEAREST, FADE = 10.0, 0.8, 0.9  #: Per Å; share of the nearest atom; weight of an atom a step older.
 
@@ -55,13 +56,13 @@ def traverse_orders(pos: Tensor, ptr: Tensor, generator: torch.Generator | None 
 class RandomOrder:
     r"""Draws the order of the atoms of some molecules of a batch; the others stay as they are.
 
-    A transform of a molecule or a batch that reads and writes :obj:`z` and :obj:`pos`, of a copy. Without a
-    :obj:`generator` it draws from PyTorch's own stream, which a :class:`~torch.utils.data.DataLoader` seeds anew for
-    each worker and epoch.
+    A transform of a molecule or a batch that leaves its input as it was: fields of atoms follow, edges are renumbered
+    (:func:`~torch_geometric_inertial.permute.permute_atoms`). Without a :obj:`generator` it draws from PyTorch's own
+    stream, which a :class:`~torch.utils.data.DataLoader` seeds anew for each worker and epoch.
 
     Args:
         order (str): :obj:`'random'` (:func:`random_orders`) or :obj:`'traverse'` (:func:`traverse_orders`).
-        probability (float): Share of molecules with a drawn order. (default: :obj:`2 / 3`)
+        probability (float): Of a molecule to have its order drawn. (default: :obj:`2 / 3`)
 
     Raises:
         ValueError: If there is no such order, or :obj:`probability` is none.
@@ -80,8 +81,7 @@ class RandomOrder:
                 traverse_orders(data.pos, ptr, generator))
         kept = torch.arange(perm.numel(), device=perm.device)
         perm = torch.where(drawn[torch.repeat_interleave(ptr.diff())], perm, kept)
-        data.z, data.pos = data.z[perm], data.pos[perm]
-        return data
+        return permute_atoms(data, perm, ptr, warn=False)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(order='{self.order}', probability={self.probability:.3g})"

@@ -1,20 +1,18 @@
 r"""The canonical order of the atoms of a molecule, as a transform."""
 from collections.abc import Mapping
 
-import numpy as np
 import torch
-from torch import Tensor
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Data
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
-from torch_geometric.utils import is_sparse
 
 from torch_geometric_inertial.chem.bonds import distance_bonds
 from torch_geometric_inertial.chem.edge_bonds import edge_bonds
 from torch_geometric_inertial.chem.order import ORDERS, canonical_order
 from torch_geometric_inertial.data import ptr_of, set_node_level
-from torch_geometric_inertial.fields import check_levels, field_levels
+from torch_geometric_inertial.fields import check_levels
 from torch_geometric_inertial.frames import check_apart, inertial_frames, to_frame
+from torch_geometric_inertial.permute import permute_atoms
 from torch_geometric_inertial.transforms.inertial_frame import check_atoms
 
 
@@ -64,68 +62,10 @@ class CanonicalOrder(BaseTransform):
         else:
             check_apart(pos, z, ptr)
             bonds = edge_bonds(data.edge_index, pos, z, ptr, data.get('edge_attr'))
-        return _permute(data, canonical_order(z, pos, ptr, bonds, self.order), ptr, self.fields)
+        perm = canonical_order(z, pos, ptr, bonds, self.order)
+        data = permute_atoms(data, perm, ptr, self.fields)
+        set_node_level(data, 'perm', perm - torch.repeat_interleave(ptr[:-1], ptr.diff()))
+        return data
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(order={self.order!r})'
-
-
-def _permute(data: Data, perm: Tensor, ptr: Tensor, fields: Mapping[str, str]) -> Data:
-    place = torch.empty_like(perm)
-    place[perm] = torch.arange(len(perm), device=perm.device)
-    levels = field_levels(data, ptr, fields)
-    local = perm - torch.repeat_interleave(ptr[:-1], ptr.diff())
-    rows, starts = {'node': perm}, {'node': ptr}
-    if data.get('edge_index') is not None:
-        row, col = place[data.edge_index.long()]
-        rows['edge'] = (row * len(perm) + col).argsort(stable=True)
-    for name, value in list(data.to_dict().items()):
-        if torch.is_tensor(value) and is_sparse(value) and len(perm) in value.shape:
-            raise ValueError(f"'{name}' holds the atoms in a sparse matrix, whose rows do not follow: "
-                             f"apply 'ToSparseTensor' after 'CanonicalOrder' (got {list(value.shape)})")
-        if levels[name] == 'index':
-            value = _renumber(data, name, value, place, ptr)
-            data[name] = value[:, rows['edge']] if name == 'edge_index' else value
-        elif levels[name] in rows:
-            level = levels[name]
-            nested = isinstance(data, Batch) and isinstance(value, list) and len(value) == ptr.numel() - 1 and all(
-                isinstance(part, list | tuple) for part in value)
-            if nested and level in starts:
-                parts = local.split(ptr.diff().tolist())
-                data[name] = [_take(part, order, 0) for part, order in zip(value, parts, strict=True)]
-            elif not nested:
-                data[name] = _take(value, rows[level], data.__cat_dim__(name, value))
-    set_node_level(data, 'perm', local)
-    return data
-
-
-def _renumber(data: Data, name: str, value: Tensor, place: Tensor, ptr: Tensor) -> Tensor:
-    r"""New numbers of the same atoms. Where PyG put molecules together, each number was raised by what it noted."""
-    place, ptr = place.to(value.device), ptr.to(value.device)
-    lowest, highest, raised = ptr.new_zeros(()), ptr[-1], ptr.new_zeros(())
-    slices, incs = (getattr(data, noted, None) or {} for noted in ('_slice_dict', '_inc_dict'))
-    noted, inc = slices.get(name), incs.get(name)
-    if (name != 'edge_index' and value.dim() > 0 and torch.is_tensor(noted) and torch.is_tensor(inc) and inc.dim() == 1
-            and int(noted[-1]) == value.size(data.__cat_dim__(name, value))):
-        owner = torch.repeat_interleave(noted.diff()).to(value.device)
-        if data.__cat_dim__(name, value) == 0:
-            owner = owner.view(-1, *[1] * (value.dim() - 1))
-        lowest, highest, raised = ptr[:-1][owner], ptr[1:][owner], inc.to(ptr)[owner]
-    number = value.long() - raised  # of the atom in its molecule
-    padding = (number == -1) & (name != 'edge_index')
-    number = number + lowest
-    wrong = ((number < lowest) | (number >= highest)) & ~padding
-    if bool(wrong.any()):
-        first = int((number - lowest)[wrong][0])
-        raise ValueError(f"'{name}' must number atoms of its molecule from 0, or be -1 where there is none "
-                         f'(got {first})')
-    new = place[torch.where(padding, 0, number)] - lowest + raised
-    return torch.where(padding, value.long(), new).to(value.dtype)
-
-
-def _take(value, rows: Tensor, dim: int):
-    if torch.is_tensor(value):
-        return value.index_select(dim, rows.to(value.device))
-    if isinstance(value, np.ndarray):
-        return value[rows.cpu().numpy()]
-    return type(value)(value[i] for i in rows.tolist())
