@@ -1,4 +1,4 @@
-# make demo | test | lint | cuda-check | fuzz | bench: each sets itself up on a bare machine (Python 3.10 or later, a C++ compiler).
+# make demo | test | lint | docs | cuda-check | fuzz | bench: each sets itself up on a bare machine (Python 3.10 or later, a C++ compiler).
 # Another interpreter: make demo PYTHON=python3.12. Arguments for pytest: make test ARGS='-k metrics'.
 
 PYTHON ?= python3
@@ -7,7 +7,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 SOURCES := setup.py pyproject.toml $(wildcard csrc/* csrc/*/*)
 
-.PHONY: demo test lint cuda-check fuzz bench
+.PHONY: demo test lint docs cuda-check fuzz bench
 demo: $(VENV)/.package
 	$(PY) examples/qm9_ar.py
 
@@ -17,6 +17,9 @@ test: $(VENV)/.package $(VENV)/.scatter
 lint: $(VENV)/.package
 	$(PY) -m ruff check .
 	$(PY) -m mypy
+
+docs: $(VENV)/.package
+	$(PY) -m sphinx -W -b html docs docs/_build/html
 
 # Every CUDA source through nvcc, without a GPU: about two minutes.
 cuda-check: $(VENV)/.package

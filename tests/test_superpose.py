@@ -32,8 +32,8 @@ lists_of_sizes = st.lists(st.integers(1, 9), min_size=1, max_size=5)
 def test_a_rigid_motion_is_undone(sizes, seed):
     (pos, _), ptr, g = packed(sizes, seed)
     target = moved(pos, ptr, g)
-    torch.testing.assert_close(superpose(pos, target, ptr), target, atol=1e-6, rtol=0)  # the rotations are float32
-    assert float(superposed_rmsd(pos, target, ptr).max()) < 1e-6
+    torch.testing.assert_close(superpose(pos, target, ptr), target, atol=1e-5, rtol=0)  # the rotations are float32
+    assert float(superposed_rmsd(pos, target, ptr).max()) < 1e-5
 
 
 @settings(max_examples=40, deadline=None)
@@ -51,7 +51,7 @@ def test_rotations_are_proper_and_no_other_is_better(sizes, seed):
         off = torch.einsum('tij,tj->ti', other[molecule], centered(pos, ptr)) - centered(target, ptr)
         rmsd = (torch.zeros(len(sizes), dtype=torch.float64).index_add(0, molecule, off.square().sum(1))
                 / ptr.diff()).sqrt()
-        assert bool((rmsd >= best - 1e-9).all())
+        assert bool((rmsd >= best - 1e-6).all())  # the other rotations are float32
 
 
 @settings(max_examples=40, deadline=None)

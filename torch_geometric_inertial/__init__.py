@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .nn import GeoRoPEAttention
     from .transforms import CanonicalOrder, FunctionalGroups, InertialFrame
 
-__version__ = '0.1.0'
+__version__ = '0.2.0'
 
 __all__ = [
     'AtomAutoregressor',

@@ -160,7 +160,7 @@ class AtomAutoregressor(Pretrained, nn.Module):
                 what :func:`~torch_geometric_inertial.chem.as_data` takes, such as an RDKit molecule.
             num_samples (int): Number of molecules. (default: :obj:`1`)
             progress (bool): Whether to show a progress bar.
-            groups, properties, seed, batch_size, max_atoms, **sampling: See :meth:`stream`.
+            groups, properties, seed, batch_size, max_atoms, sampling: See :meth:`stream`.
 
         Returns:
             list: As :meth:`generate`; :obj:`pos` are the scaffold's own coordinates and dtype, its atoms come first, in
@@ -194,7 +194,7 @@ class AtomAutoregressor(Pretrained, nn.Module):
         Args:
             heavy (Data or list): :obj:`z` [F] and :obj:`pos` [F, 3] in Å, in any pose and order; or what
                 :func:`~torch_geometric_inertial.chem.as_molecules` takes, such as RDKit molecules.
-            progress, seed, batch_size, max_atoms, **sampling: See :meth:`complete`; without guidance. A
+            progress, seed, batch_size, max_atoms, sampling: See :meth:`complete`; without guidance. A
                 :obj:`place_temperature` of 0.3 is the default, for likely places.
 
         Returns:

@@ -8,7 +8,8 @@ from torch_geometric_inertial.nn.nystrom import NystromFeatures
 
 
 class ReleasedAtomEmbedding(nn.Module):
-    r"""The token of the released InertialAR: [type | p | p/|p| | W φ(p)] plus a learned index embedding.
+    r"""The token of the released InertialAR: :math:`[\mathrm{type}, p, p / |p|, W \phi(p)]` plus a learned
+    embedding of the index.
 
     Args:
         channels (int): Size of a token, even; half of it is the Nyström part.
