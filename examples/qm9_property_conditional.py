@@ -8,6 +8,7 @@ r"""Do molecules have the property that was asked for? EDM's protocol, at severa
 The wanted values are those of test molecules; the size is free. The judge has learnt from the first half of the EDM
 training split and the generator from the labels of the second. Scale 0 asks for nothing: it shows the error of
 molecules written without a wish. Without --root the real molecules are those of the embedded sample.
+`python benchmarks/plot_conditions.py OUT/property.json` draws what was judged against what was asked for.
 """
 import argparse
 import json
@@ -17,12 +18,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
-from torch_geometric.datasets import QM9
 
-from torch_geometric_inertial.datasets import QM9Sample, gdb_ids, qm9_split, qm9_target
+from torch_geometric_inertial.datasets import load_qm9, qm9_target
 from torch_geometric_inertial.metrics import PropertyError, PropertyRegressor, Report, evaluate, halves, property_error
 from torch_geometric_inertial.models import AtomAutoregressor
-from torch_geometric_inertial.ops.segment import segment_sum
 
 FLUORINE = 9
 
@@ -33,29 +32,19 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument('--weights', default='qm9', help="generator that knows the judge's property")
     parser.add_argument('--root', type=Path, help="folder of PyG's QM9 data set; the embedded sample if left out")
     parser.add_argument('--scales', type=float, nargs='+', default=[0.0, 1.0, 2.0], help='guidance scales')
-    parser.add_argument('--num-samples', type=int, default=200, help='molecules a scale')
+    parser.add_argument('--num-samples', type=int, default=200, help='molecules per scale')
     parser.add_argument('--num-real', type=int, default=2000, help='test molecules that the bounds are taken from')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--out', type=Path, default=Path('outputs/qm9_property'), help='folder of all results')
     return parser.parse_args()
 
 
-def load(root: Path | None, target: str, num_real: int) -> tuple[Tensor, Tensor, list[Data], Tensor]:
-    """Sizes and labels of the generator's half of the training split; test molecules and their labels."""
-    dataset = QM9Sample() if root is None else QM9(str(root))
-    ptr = dataset.slices['z']
-    shuffled = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))
-    if root is None:  # as examples/qm9_properties.py divides it
-        values, train, test = getattr(dataset, target), shuffled[1000:].sort().values, shuffled[500:1000]
-    else:
-        values, gdb = qm9_target(dataset, target), gdb_ids(dataset.name)
-        no_fluorine = segment_sum((dataset.z == FLUORINE).long(), ptr) == 0
-        train = (qm9_split(gdb, 'train') & no_fluorine).nonzero().flatten()
-        test = shuffled[(qm9_split(gdb, 'test') & no_fluorine)[shuffled]]
-    train = train[halves(len(train))[1]]
-    train, test = (index[values[index].isfinite()] for index in (train, test))
-    test = test[:num_real]
-    return ptr.diff()[train], values[train], [dataset[int(i)] for i in test], values[test]
+def load(split: str, root: Path | None, target: str) -> tuple[list[Data], Tensor]:
+    """Molecules without fluorine, and their labels [M], NaN where there is none."""
+    dataset = load_qm9(split, root)
+    values = getattr(dataset, target) if root is None else qm9_target(dataset, target)
+    keep = [i for i, data in enumerate(dataset) if FLUORINE not in data.z]
+    return [dataset[i] for i in keep], values[keep]
 
 
 def table(error: dict[float, PropertyError], report: dict[float, Report], factor: float) -> str:
@@ -70,36 +59,23 @@ def table(error: dict[float, PropertyError], report: dict[float, Report], factor
     return '\n'.join([*lines, f'{"real test molecules":22} {factor * bounds.regressor:8.1f}'])
 
 
-def plot(wanted: Tensor, judged: dict[float, Tensor], what: str, path: Path) -> None:
-    """The judge's values against those asked for, one panel a scale."""
-    import matplotlib
-    matplotlib.use('Agg')
-    from matplotlib import pyplot
-
-    figure, panels = pyplot.subplots(1, len(judged), figsize=(3.2 * len(judged) + 0.5, 3.5), dpi=150, sharex=True,
-                                     sharey=True, squeeze=False, layout='constrained')
-    ends = [float(wanted.min()), float(wanted.max())]
-    margin = 0.3 * (ends[1] - ends[0])  # beyond it are the judge's fancies on atoms that overlap
-    for axes, (scale, values) in zip(panels[0], judged.items(), strict=True):
-        axes.plot(ends, ends, color='0.8', zorder=0)
-        axes.plot(wanted, values, '.', color='tab:blue')
-        axes.set(title=f'guidance scale {scale:g}', xlabel=f'wanted {what}', ylim=(ends[0] - margin, ends[1] + margin))
-    panels[0][0].set_ylabel(f'judged {what}')
-    figure.savefig(path)
-    pyplot.close(figure)
-
-
 def main() -> None:
     args = parse_arguments()
     judge, model = PropertyRegressor.from_pretrained(args.judge), AtomAutoregressor.from_pretrained(args.weights)
     if judge.target not in model.condition.property_names:
         raise ValueError(f"'{args.weights}' does not know the property '{judge.target}' of the judge (it knows "
                          f"{', '.join(model.condition.property_names) or 'none'})")
-    train_sizes, train_labels, real, labels = load(args.root, judge.target, args.num_real)
+    known, train_labels = load('train', args.root, judge.target)
+    half = [i for i in halves(len(known))[1].tolist() if train_labels[i].isfinite()]  # the generator's
+    train_sizes, train_labels = torch.tensor([known[i].num_nodes for i in half]), train_labels[half]
+    real, labels = load('test', args.root, judge.target)
+    drawn = torch.randperm(len(real), generator=torch.Generator().manual_seed(0))
+    drawn = drawn[labels[drawn].isfinite()][:args.num_real]
+    real, labels = [real[i] for i in drawn.tolist()], labels[drawn]
     generator = torch.Generator().manual_seed(args.seed)
     wanted = labels[torch.randint(len(labels), (args.num_samples, ), generator=generator)]
     unit, factor = ('meV', 1000.0) if judge.unit == 'eV' else (judge.unit, 1.0)
-    print(f'{judge} judges {args.num_samples} molecules a scale by {type(model).__name__} {args.weights}')
+    print(f'{judge} judges {args.num_samples} molecules per scale by {type(model).__name__} {args.weights}')
 
     errors, reports, judged = {}, {}, {}
     for scale in args.scales:
@@ -110,11 +86,11 @@ def main() -> None:
         judged[scale] = judge(generated)
     print(f'mean absolute error of {judge.target} ({unit})\n{table(errors, reports, factor)}')
     args.out.mkdir(parents=True, exist_ok=True)
-    plot(wanted, judged, f'{judge.target} ({judge.unit})', args.out / 'wanted.png')
-    results = {scale: asdict(error) | dict(molecule_stability=reports[scale].molecule_stability)
-               for scale, error in errors.items()}
-    (args.out / 'property.json').write_text(json.dumps(dict(target=judge.target, unit=judge.unit, scales=results)))
-    print(f"wrote {args.out / 'wanted.png'} and {args.out / 'property.json'}")
+    results = {scale: asdict(error) | dict(molecule_stability=reports[scale].molecule_stability,
+                                           judged=judged[scale].tolist()) for scale, error in errors.items()}
+    (args.out / 'property.json').write_text(json.dumps(
+        dict(target=judge.target, unit=judge.unit, wanted=wanted.tolist(), scales=results)))
+    print(f"wrote {args.out / 'property.json'}")
 
 
 if __name__ == '__main__':

@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -7,7 +8,6 @@ import pytest
 import torch
 
 from torch_geometric_inertial import InertialAR, PaiNN
-from torch_geometric_inertial.datasets import QM9Sample
 
 EXAMPLE = Path(__file__).parents[2] / 'examples' / 'qm9_property_conditional.py'
 
@@ -34,19 +34,15 @@ def judge(tmp_path):
     return model.save_pretrained(tmp_path / 'judge', target='homo', unit='eV')
 
 
-def generator(folder, properties):
+def generator_without_properties(folder):
     torch.manual_seed(0)
-    model = InertialAR(elements=(1, 6, 7, 8), channels=32, heads=2, type_layers=1, coord_layers=1, head_channels=16,
-                       head_layers=1, num_landmarks=16, widths=(2.0, ), environment_channels=8, valence_channels=4,
-                       pair_channels=0, properties=properties, max_atoms=8)
-    model.fit_properties(QM9Sample().homo.unsqueeze(1))
+    model = InertialAR(channels=32, heads=2, graph_layers=1, place_layers=1, head_channels=16, head_layers=1)
     return model.save_pretrained(folder)
 
 
 def test_the_protocol_end_to_end(run, judge, tmp_path):
     pytest.importorskip('matplotlib')
-    weights = generator(tmp_path / 'weights', ('homo', ))
-    out = run('--judge', judge, '--weights', weights, '--scales', 0, 1, '--num-samples', 8, '--num-real', 100, '--out',
+    out = run('--judge', judge, '--scales', 0, 1, '--num-samples', 8, '--num-real', 100, '--out',
               tmp_path / 'out')
     rows = {row[:22].strip(): float(row[22:].split()[0]) for row in out.partition('valid %\n')[2].splitlines()[:5]}
     assert list(rows) == ['labels of others', 'size only', 'asked for, scale 0', 'asked for, scale 1',
@@ -57,9 +53,13 @@ def test_the_protocol_end_to_end(run, judge, tmp_path):
     assert 200 < rows['size only'] < 700  # meV
     results = json.loads((tmp_path / 'out' / 'property.json').read_text())
     assert results['target'] == 'homo' and results['scales']['1.0']['num_requested'] == 8
-    assert (tmp_path / 'out' / 'wanted.png').read_bytes()[:8] == b'\x89PNG\r\n\x1a\n'
+    assert len(results['wanted']) == len(results['scales']['0.0']['judged']) == 8
+    script = EXAMPLE.parents[1] / 'benchmarks' / 'plot_conditions.py'
+    subprocess.run([sys.executable, str(script), str(tmp_path / 'out' / 'property.json')], check=True)
+    assert (tmp_path / 'out' / 'property.png').read_bytes()[:8] == b'\x89PNG\r\n\x1a\n'
 
 
-def test_a_generator_that_does_not_know_the_property(run, judge):
-    with pytest.raises(ValueError, match=r"'qm9' does not know the property 'homo' of the judge \(it knows none\)"):
-        run('--judge', judge, '--weights', 'qm9')
+def test_a_generator_that_does_not_know_the_property(run, judge, tmp_path):
+    weights = generator_without_properties(tmp_path / 'weights')
+    with pytest.raises(ValueError, match=r"does not know the property 'homo' of the judge \(it knows none\)"):
+        run('--judge', judge, '--weights', weights)
