@@ -54,6 +54,32 @@ def ptr_of(data: Data) -> Tensor:
     return ptr
 
 
+def check_tensors(data: Data, what: str) -> None:
+    r"""Refuses a molecule whose atoms or bonds are anything but tensors that fit each other.
+
+    Args:
+        data (Data): What it has of :obj:`z` [N], :obj:`pos` [N, 3], :obj:`edge_index` [2, E] and :obj:`edge_attr`
+            [E, ...].
+        what (str): Who asks, for the message.
+
+    Raises:
+        ValueError: With the field and what came.
+    """
+    def got(value: Any) -> str:
+        return str(list(value.shape)) if torch.is_tensor(value) else type(value).__name__
+    z, pos, edges, attr = (data.get(name) for name in ('z', 'pos', 'edge_index', 'edge_attr'))
+    if any(x is not None and not torch.is_tensor(x) for x in (z, pos)):
+        raise ValueError(f"{what} needs tensors 'z' [N] and 'pos' [N, 3] (got {got(z)} and {got(pos)})")
+    if z is not None and pos is not None and pos.dim() == 2 and z.shape != pos.shape[:1]:
+        raise ValueError(f"'z' must hold one atomic number for each of the {pos.size(0)} positions "
+                         f'(got shape {got(z)})')
+    if edges is not None and not (torch.is_tensor(edges) and edges.dim() == 2 and edges.size(0) == 2
+                                  and not edges.is_floating_point() and edges.dtype != torch.bool):
+        raise ValueError(f"{what} needs 'edge_index' as a tensor of whole numbers [2, E] (got {got(edges)})")
+    if edges is not None and attr is not None and not (torch.is_tensor(attr) and attr.shape[:1] == edges.shape[1:]):
+        raise ValueError(f"{what} needs 'edge_attr' as a tensor [{edges.size(1)}, ...] (got {got(attr)})")
+
+
 def molecules_of(data: Data) -> list[Data]:
     r"""Each molecule of a PyG object by itself, whatever the object is: a molecule, a batch, or packed molecules.
 

@@ -23,6 +23,7 @@ TIE_WEIGHT = 0.1
 #: Distance (Å) from a sign plane below which an atom gradually loses its say as an anchor.
 PLANE_WIDTH = 0.1
 
+FARTHEST = 1e5  #: Å, along an axis: beyond, no tolerance tells equal moments from others.
 _CHUNK = 1 << 17  # rows (candidate, atom) that are in memory at a time
 _BLOCK = 1 << 19  # the same where one molecule alone has more; about 120 MiB
 _SAME_SET = 0.03  # two candidates whose set descriptors differ by less carry the same set
@@ -103,6 +104,9 @@ def inertial_frames(
     """
     _check(pos, z, ptr, weight)
     pos, ptr = pos.detach().double(), ptr.to(pos.device)
+    first = torch.repeat_interleave(ptr[:-1], ptr.diff())
+    if pos.numel() and (far := float((pos - pos[first]).abs().max())) > FARTHEST:
+        raise ValueError(f"'pos' must be within {FARTHEST:g} Å of the molecule's first atom (got {far:.3g} Å)")
     weight = torch.ones_like(pos[:, 0]) if weight is None else weight.detach().double()
     settings = (moment_tolerance, tie_weight, plane_width, spread, generator)
     # Chunks of whole molecules keep the memory bounded; a molecule has four candidates as a rule.

@@ -11,6 +11,7 @@ from torch_geometric_inertial.chem.bond_tables import table_bonds
 from torch_geometric_inertial.chem.graph import AROMATIC, build_mol, kekule_bonds
 from torch_geometric_inertial.elements import COVALENT_RADII, SYMBOLS
 
+WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 FLOAT_MAX = float(torch.finfo(torch.float32).max)
 MAX_NEIGHBORS = 16  #: No atom has as many bonds; edges that reach it are something else.
 
@@ -78,6 +79,10 @@ def bonds_of(data: Data, what: str = 'data') -> tuple[list[tuple[int, int]], lis
     """
     if data.edge_index is None:
         raise ValueError(f"{what} needs bonds in 'edge_index' (got {data})")
+    edges = data.edge_index
+    if not isinstance(edges, Tensor) or edges.dim() != 2 or edges.size(0) != 2 or edges.dtype not in WHOLE:
+        got = list(edges.shape) if isinstance(edges, Tensor) else type(edges).__name__
+        raise ValueError(f"{what} needs 'edge_index' as a tensor of whole numbers [2, E] (got {got})")
     order = _orders(data, what)
     size = data.z.numel()
     bonds: dict[tuple[int, int], int] = {}
@@ -152,7 +157,11 @@ def atom_field(data: Data, name: str) -> list[int] | None:
     value = data.get(name)
     if value is None:
         return None
-    if not isinstance(value, Tensor) or value.shape != data.z.shape or not bool((value == value.round()).all()):
+    if not isinstance(value, Tensor) or value.shape != data.z.shape or not _whole(value):
         got = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise ValueError(f"'{name}' must be whole numbers [N], N = {data.z.numel()} (got {got})")
     return [int(x) for x in value.tolist()]
+
+
+def _whole(value: Tensor) -> bool:
+    return not value.is_floating_point() or bool((value == value.round()).all())

@@ -49,7 +49,7 @@ def canonical_order(z: Tensor, pos: Tensor, ptr: Tensor, bonds: Tensor, order: s
     if order not in ORDERS:
         raise ValueError(f"'order' must be one of {', '.join(map(repr, ORDERS))} (got {order!r})")
     check_elements(z)
-    device, z, pos, ptr, bonds = z.device, z.cpu().long(), pos.detach().cpu().double(), ptr.cpu(), bonds.cpu()
+    device, z, pos, ptr, bonds = z.device, z.cpu().long(), pos.detach().cpu().double(), ptr.cpu(), bonds.cpu().long()
     molecule = torch.repeat_interleave(torch.arange(ptr.numel() - 1), ptr.diff())
     if bonds.numel() > 0 and (int(bonds.min()) < 0 or int(bonds.max()) >= len(z)
                               or not torch.equal(molecule[bonds[0]], molecule[bonds[1]])):

@@ -10,7 +10,7 @@ from torch_geometric.data import Data
 
 from torch_geometric_inertial.chem.bond_tables import longest_bonds
 from torch_geometric_inertial.chem.pairs import Pairs, close_pairs
-from torch_geometric_inertial.data import molecules_of
+from torch_geometric_inertial.data import check_tensors, molecules_of
 from torch_geometric_inertial.elements import MIN_DISTANCE, SYMBOLS
 
 Molecules: TypeAlias = Iterable[Data | None] | Data
@@ -107,6 +107,8 @@ def _first_look(i: int, data: Data) -> tuple[str, Tensor, Tensor]:
     z, pos = fields.get('z'), fields.get('pos')
     if z is None or pos is None:
         raise ValueError(f"molecule {i} needs atomic numbers 'z' and positions 'pos' (got {data})")
+    if not all(torch.is_tensor(fields.get(name, z)) for name in ('z', 'pos', 'edge_index', 'edge_attr')):
+        check_tensors(data, f'molecule {i}')
     shape = z.shape
     if len(shape) != 1 or pos.shape != (shape[0], 3):
         raise ValueError(f"molecule {i} needs 'z' [N] and 'pos' [N, 3] (got {list(shape)} and {list(pos.shape)})")

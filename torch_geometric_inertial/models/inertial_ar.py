@@ -1,6 +1,7 @@
 r"""InertialAR (Li et al., arXiv:2510.27497): an autoregressive generator of molecules in canonical form."""
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass
 
 import torch
@@ -81,15 +82,14 @@ class InertialARConfig(GeneratorConfig):
     num_landmarks: int = 768
 
     def __post_init__(self):
-        if self.bonds and self.atom_types:
-            elements = sorted({1, *(t[0] for t in self.atom_types)})
-            object.__setattr__(self, 'elements', tuple(elements))
         super().__post_init__()
+        if self.bonds and self.atom_types:
+            object.__setattr__(self, 'elements', tuple(sorted({1, *(t[0] for t in self.atom_types)})))
         self.check(at_least_one=('graph_layers', 'place_layers', 'pair_channels', 'message_channels', 'message_rounds',
                                  'field_channels', 'num_neighbors', 'max_closures', 'type_layers', 'coord_layers',
                                  'num_landmarks'), positive=('width', ))
         if self.order not in ('smiles', 'heavy_first', 'rank'):
-            raise ValueError(f"'order' must be 'smiles', 'heavy_first' or 'rank' (got '{self.order}')")
+            raise ValueError(f"'order' must be 'smiles', 'heavy_first' or 'rank' (got {reprlib.repr(self.order)})")
         if self.bonds and self.order != 'heavy_first':
             raise ValueError(f"'order' must be 'heavy_first' for a model that writes bonds (got '{self.order}')")
         if self.bonds and not self.atom_types:

@@ -7,7 +7,7 @@ from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from torch_geometric_inertial.chem.functional_groups import QM9_GROUPS, check_vocabulary, find_groups, get_vocabulary
-from torch_geometric_inertial.data import molecules_of, set_graph_level
+from torch_geometric_inertial.data import check_tensors, molecules_of, set_graph_level
 
 
 @functional_transform('functional_groups')
@@ -38,6 +38,7 @@ class FunctionalGroups(BaseTransform):
         self.names = tuple(self.vocabulary)
 
     def forward(self, data: Data) -> Data:
+        check_tensors(data, f"'{type(self).__name__}'")
         found = [find_groups(molecule, self.vocabulary, self.perception) for molecule in molecules_of(data)]
         set_graph_level(data, 'groups', torch.tensor(found, dtype=torch.uint8))
         return data

@@ -8,7 +8,7 @@ from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from torch_geometric_inertial.chem.bonds import check_elements
-from torch_geometric_inertial.data import check_edges, ptr_of, set_graph_level
+from torch_geometric_inertial.data import check_edges, check_tensors, ptr_of, set_graph_level
 from torch_geometric_inertial.elements import ATOMIC_MASSES
 from torch_geometric_inertial.frames import Frames, check_apart, from_frame, inertial_frames, to_frame
 from torch_geometric_inertial.transforms.worker_generator import WorkerGenerator
@@ -104,7 +104,8 @@ def check_atoms(data: Data, transform: BaseTransform) -> tuple[Tensor, Tensor]:
         raise ValueError(f"'{name}' needs atom positions in 'data.pos' (got {data})")
     if data.get('z') is None:
         raise ValueError(f"'{name}' needs atomic numbers in 'data.z' (got {data})")
-    if data.pos.size(0) == 0:
+    if torch.is_tensor(data.pos) and data.pos.shape[:1] == (0, ):
         raise ValueError(f"'{name}' needs at least one atom (got {data})")
+    check_tensors(data, f"'{name}'")
     check_elements(data.z)
     return data.pos, data.z
