@@ -9,7 +9,8 @@ import qm9_arrays
 import torch
 from torch_geometric.data import Batch, Data
 
-from torch_geometric_inertial import AtomAutoregressor, CanonicalOrder, InertialFrame
+from torch_geometric_inertial import AtomAutoregressor
+from torch_geometric_inertial.chem import with_bonds
 from torch_geometric_inertial.datasets import qm9_split
 
 
@@ -31,7 +32,7 @@ def main() -> None:
     chosen = molecules.select(test[torch.randperm(len(test), generator=torch.Generator().manual_seed(0))[:args.num]])
     datas = [Data(z=chosen.z[a:b], pos=chosen.pos[a:b].float())
              for a, b in zip(chosen.ptr[:-1].tolist(), chosen.ptr[1:].tolist(), strict=True)]
-    batch = CanonicalOrder(order=model.config.order)(InertialFrame()(Batch.from_data_list(datas)))
+    batch = Batch.from_data_list([with_bonds(data) for data in datas] if model.writes_bonds else datas)
 
     reference = model.log_prob(batch, num_steps=args.reference)
     print(f'{qm9_arrays.machine()}\n{model}, {len(datas)} molecules, {batch.num_nodes} atoms; '
