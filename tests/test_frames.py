@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from torch_geometric_inertial import frames
@@ -97,6 +97,7 @@ def test_mirror_images_stay_distinct(seed, size):
     pos, z = cloud(seed, size)
     _, a = one(pos, z)
     _, b = one(-pos, z)
+    assume(torch.linalg.svdvals(a - a.mean(0))[-1] > 0.05)  # a flat molecule is its own mirror image
     assert not same_set(z, a, z, b, 1e-3)
     assert torch.linalg.det(torch.linalg.lstsq(a, b).solution) < 0
 
