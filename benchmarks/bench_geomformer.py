@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from bench_georope import milliseconds
+from data_folder import DATA
 from torch import Tensor, nn
 from torch_geometric.nn.models import SchNet, ViSNet, visnet
 
@@ -27,7 +28,7 @@ from torch_geometric_inertial import GeoMFormer, GeoMFormerConfig, PaiNN, TorchM
 from torch_geometric_inertial.neighbors.neighbor_list import neighbor_list
 from torch_geometric_inertial.ops import library
 
-CUTOFF, ELEMENTS, DATA = 5.0, (1, 6, 7, 8, 9, 15, 16, 17, 35, 53), Path('../shared/data')
+CUTOFF, ELEMENTS, DATA = 5.0, (1, 6, 7, 8, 9, 15, 16, 17, 35, 53), DATA
 MODELS = ('GeoMFormer', 'ViSNet', 'SchNet', 'PaiNN', 'TorchMDNet')
 
 

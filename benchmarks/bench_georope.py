@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy
 import torch
+from data_folder import DATA
 from torch import Tensor
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from torch.nn.functional import scaled_dot_product_attention
@@ -26,7 +27,7 @@ from torch_geometric_inertial.nn.rotary import rotary_frequencies, rotary_phases
 from torch_geometric_inertial.ops import georope_attention, georope_gram, library, rope_rotate_ref
 
 HEADS, SIZE, SCALES, LANDMARKS = 8, 64, 3, 128
-DRUGS = Path('../shared/data/cascade_dft_drugs/dft8k.npz')
+DRUGS = DATA / 'cascade_dft_drugs' / 'dft8k.npz'
 
 
 class Work:

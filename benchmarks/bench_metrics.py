@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from check_metrics import drugs
+from data_folder import DATA
 from torch_geometric.data import Data
 
 from torch_geometric_inertial.chem.bond_tables import allowed_valences, longest_bonds
@@ -65,7 +66,7 @@ def measure(function: Callable[[], object], repeats: int) -> tuple[float, float,
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--num-molecules', type=int, default=10_000)
-    parser.add_argument('--drugs', type=Path, default=Path('../shared/data/cascade_dft_drugs/dft8k.npz'))
+    parser.add_argument('--drugs', type=Path, default=DATA / 'cascade_dft_drugs' / 'dft8k.npz')
     parser.add_argument('--repeats', type=int, default=5)
     parser.add_argument('--slow-repeats', type=int, default=3, help='of all but the first three rows')
     parser.add_argument('--workers', type=int, default=2)

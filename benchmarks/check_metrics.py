@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from data_folder import DATA
 from torch_geometric.data import Data
 
 import torch_geometric_inertial.metrics
@@ -80,7 +81,7 @@ def exceptions(report: Report, smiles: list[str]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--data', type=Path, default=Path('../shared/data'))
+    parser.add_argument('--data', type=Path, default=DATA)
     parser.add_argument('--protocols', nargs='+', default=QUICK)
     parser.add_argument('--limit', type=int)
     parser.add_argument('--workers', type=int, default=1)

@@ -5,13 +5,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from data_folder import DATA
 from torch import Tensor
 
 from torch_geometric_inertial.chem.bond_statistics import VALENCES, State
 from torch_geometric_inertial.chem.skeleton import Skeleton
 from torch_geometric_inertial.datasets import qm9_split
 
-FOLDER = Path(__file__).resolve().parents[2] / 'shared' / 'data'
+FOLDER = DATA
 HELD_OUT = 2000  #: Drug molecules that the statistics have not seen.
 
 

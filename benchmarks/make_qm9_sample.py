@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from data_folder import DATA
 
 import torch_geometric_inertial.datasets
 from torch_geometric_inertial.datasets.qm9_sample import STEP, STEP_HARTREE, UNKNOWN
@@ -19,7 +20,7 @@ SEED = 0
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--data', type=Path, default=Path('../shared/data/qm9'))
+    parser.add_argument('--data', type=Path, default=DATA / 'qm9')
     default = Path(torch_geometric_inertial.datasets.__file__).parent / 'qm9_sample.npz'
     parser.add_argument('--out', type=Path, default=default)
     args = parser.parse_args()

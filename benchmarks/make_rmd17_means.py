@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from data_folder import DATA
 
 from torch_geometric_inertial.datasets.rmd17 import NAMES, frame_means
 
@@ -16,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def main() -> None:
     means = {}
     for name in NAMES:
-        with np.load(ROOT.parent / 'shared' / 'data' / 'rmd17' / f'rmd17_{name}.npz') as file:
+        with np.load(DATA / 'rmd17' / f'rmd17_{name}.npz') as file:
             for part in ('train', 'test'):
                 for split in range(1, 6):
                     rows = file[f'split_{part}_{split:02d}']

@@ -4,12 +4,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from data_folder import DATA
 from torch import Tensor
 from torch_geometric.data import Batch
 
 from torch_geometric_inertial.datasets import QM9Sample
 
-FOLDER = Path(__file__).resolve().parents[2] / 'shared' / 'data' / 'qm9'
+FOLDER = DATA / 'qm9'
 
 
 class Molecules(NamedTuple):

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from georope_cases import CASES, DTYPES, TOLERANCE, attention_definition, attention_inputs, padded_gram, relative_error
+from helpers.georope_cases import (
+    CASES,
+    DTYPES,
+    TOLERANCE,
+    attention_definition,
+    attention_inputs,
+    padded_gram,
+    relative_error,
+)
 
 FOLDER = Path(__file__).parent / 'cuda_on_cpu'
 pytestmark = pytest.mark.skipif(shutil.which('g++') is None, reason='needs g++')

@@ -7,7 +7,15 @@ import sys
 
 import pytest
 import torch
-from georope_cases import CASES, DTYPES, TOLERANCE, attention_definition, attention_inputs, padded_gram, relative_error
+from helpers.georope_cases import (
+    CASES,
+    DTYPES,
+    TOLERANCE,
+    attention_definition,
+    attention_inputs,
+    padded_gram,
+    relative_error,
+)
 
 from torch_geometric_inertial import InertialAR, InertialARConfig
 from torch_geometric_inertial.datasets import QM9Sample

@@ -2,7 +2,7 @@ r"""inertial evaluate."""
 import json
 
 import pytest
-from embedded import embedded
+from helpers.embedded import embedded
 
 from torch_geometric_inertial.chem import write_sdf
 from torch_geometric_inertial.cli.main import main

@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from conformer_files import gap_of, molecules, write_molecule3d, write_pcqm4mv2
+from helpers.conformer_files import gap_of, molecules, write_molecule3d, write_pcqm4mv2
 from torch_geometric.data import Batch
 from torch_geometric.datasets import PCQM4Mv2 as Graphs
 

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conformer_files import molecules, write_molecule3d, write_pcqm4mv2
+from helpers.conformer_files import molecules, write_molecule3d, write_pcqm4mv2
 
 pytest.importorskip('rdkit')
 EXAMPLE = Path(__file__).parents[2] / 'examples' / 'conformer_gap.py'

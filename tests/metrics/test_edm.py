@@ -1,7 +1,7 @@
 r"""Stability by distance tables."""
 import pytest
 import torch
-from molecules_by_hand import BY_HAND, METHANE, WATER
+from helpers.molecules_by_hand import BY_HAND, METHANE, WATER
 from torch_geometric.data import Batch, Data
 
 from torch_geometric_inertial.metrics import stability

@@ -5,10 +5,10 @@ import sys
 
 import pytest
 import torch
-from embedded import embedded, moved, relabelled, without
+from helpers.embedded import embedded, moved, relabelled, without
+from helpers.molecules_by_hand import BY_HAND, CO2, EMPTY, HCN, METHANE, METHYL, NOT_FINITE, TWO_WATERS, WATER
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from molecules_by_hand import BY_HAND, CO2, EMPTY, HCN, METHANE, METHYL, NOT_FINITE, TWO_WATERS, WATER
 from torch_geometric.data import Batch, Data
 
 from torch_geometric_inertial.datasets import QM9Sample

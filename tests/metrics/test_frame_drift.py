@@ -1,7 +1,7 @@
 import math
 
 import torch
-from molecules_by_hand import BY_HAND, WATER
+from helpers.molecules_by_hand import BY_HAND, WATER
 from torch_geometric.data import Data
 
 from torch_geometric_inertial.datasets import QM9Sample

@@ -1,8 +1,8 @@
 r"""What is taken as molecules."""
 import pytest
 import torch
-from embedded import embedded
-from molecules_by_hand import METHANE, WATER
+from helpers.embedded import embedded
+from helpers.molecules_by_hand import METHANE, WATER
 from torch_geometric.data import Batch
 
 from torch_geometric_inertial.chem import to_mol, write_sdf

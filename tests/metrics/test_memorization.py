@@ -3,7 +3,7 @@ import math
 
 import pytest
 import torch
-from embedded import embedded, moved, relabelled
+from helpers.embedded import embedded, moved, relabelled
 from torch_geometric.data import Data
 
 from torch_geometric_inertial.datasets import QM9Sample

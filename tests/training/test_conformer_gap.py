@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from helpers.conformer_cases import conformer_set, small_model
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -17,8 +18,6 @@ from torch_geometric_inertial.training import (
     relaxation_errors,
 )
 from torch_geometric_inertial.training.conformer_gap import molecule_pairs, scheduled
-
-from .conformer_cases import conformer_set, small_model
 
 
 def known(gap, pos, **kwargs):

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.rank_cases import CASES, train
 
 from torch_geometric_inertial.training import AtomBatches, load_checkpoint
 
-from .rank_cases import CASES, train
-
-SCRIPT = Path(__file__).with_name('rank_cases.py')
+SCRIPT = Path(__file__).parents[1] / 'helpers' / 'rank_cases.py'
 
 
 def start(*command, size=2):

@@ -1,12 +1,11 @@
 import pytest
 import torch
+from helpers.conformer_cases import conformer_set
 from hypothesis import given
 from hypothesis import strategies as st
 
 from torch_geometric_inertial.superpose import superpose, superposed_rmsd
 from torch_geometric_inertial.training import RelaxationInput
-
-from .conformer_cases import conformer_set
 
 LABEL, BETWEEN, CHEAP = (dict(label=1.0, between=0.0), dict(label=0.0, between=1.0), dict(label=0.0, between=0.0))
 

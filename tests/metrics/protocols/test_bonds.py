@@ -1,8 +1,8 @@
 r"""Verdicts on a molecule's own bonds: hand-worked cases, and real drugs."""
 import pytest
 import torch
-from embedded import data_of, drugs, embedded, without
-from molecules_by_hand import METHANE
+from helpers.embedded import data_of, drugs, embedded, without
+from helpers.molecules_by_hand import METHANE
 
 from torch_geometric_inertial.metrics import evaluate
 

@@ -1,7 +1,7 @@
 r"""Distributions of bond lengths, angles, torsions and rings."""
 import pytest
 import torch
-from embedded import embedded
+from helpers.embedded import embedded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -1,8 +1,8 @@
 r"""The checks of PoseBusters."""
 import pytest
 import torch
-from embedded import embedded, without
-from molecules_by_hand import METHANE
+from helpers.embedded import embedded, without
+from helpers.molecules_by_hand import METHANE
 
 from torch_geometric_inertial.metrics import evaluate
 from torch_geometric_inertial.metrics.protocols import posebusters as protocol

@@ -1,7 +1,7 @@
 r"""Energies of relaxation."""
 import pytest
 import torch
-from embedded import embedded, moved, without
+from helpers.embedded import embedded, moved, without
 
 from torch_geometric_inertial.chem.plain import Plain
 from torch_geometric_inertial.metrics import evaluate

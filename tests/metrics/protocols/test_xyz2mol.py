@@ -1,8 +1,8 @@
 r"""Bonds perceived by RDKit in a process of its own."""
 import pytest
 import torch
-from embedded import embedded
-from molecules_by_hand import CH5, CO2, METHANE, TWO_WATERS, WATER, molecule
+from helpers.embedded import embedded
+from helpers.molecules_by_hand import CH5, CO2, METHANE, TWO_WATERS, WATER, molecule
 
 from torch_geometric_inertial.chem.perceive import perceive
 from torch_geometric_inertial.chem.plain import Plain
