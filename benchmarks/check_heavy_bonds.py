@@ -20,7 +20,8 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from known_bonds import FOLDER, Known, drugs, qm9
+from data_folder import DATA
+from known_bonds import Known, drugs, qm9
 from qm9_arrays import machine
 from torch_geometric.data import Data
 
@@ -136,7 +137,7 @@ def check(title: str, known: Iterable[Known], num_all: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--data', type=Path, default=FOLDER)
+    parser.add_argument('--data', type=Path, default=DATA)
     parser.add_argument('--num', type=int, default=None, help='of each set; all by default')
     parser.add_argument('--num-all', type=int, default=500, help='how many of them with all hydrogens')
     args = parser.parse_args()

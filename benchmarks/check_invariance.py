@@ -1,4 +1,4 @@
-"""The invariance law on real molecules: rotation, shift and relabelling must not change the token sequence.
+"""The invariance law on real molecules: rotation, shift and relabeling must not change the token sequence.
 
     python benchmarks/check_invariance.py                      all of QM9, SMILES order, two random poses each
     python benchmarks/check_invariance.py --dtype float32      positions stored in float32 after the motion
@@ -30,7 +30,7 @@ def rotations(size: int, generator: torch.Generator) -> Tensor:
 
 
 def moved(molecules: Molecules, generator: torch.Generator, dtype: torch.dtype) -> Molecules:
-    """Each molecule turned, shifted by some 10 Å and relabelled."""
+    """Each molecule turned, shifted by some 10 Å and relabeled."""
     z, pos, ptr, bonds, name = molecules
     molecule = molecules.molecule
     turn = rotations(len(name), generator)

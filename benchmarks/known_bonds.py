@@ -12,7 +12,6 @@ from torch_geometric_inertial.chem.bond_statistics import VALENCES, State
 from torch_geometric_inertial.chem.skeleton import Skeleton
 from torch_geometric_inertial.datasets import qm9_split
 
-FOLDER = DATA
 HELD_OUT = 2000  #: Drug molecules that the statistics have not seen.
 
 
@@ -38,7 +37,7 @@ def read(path: Path, which: Iterable[int] | None = None) -> Iterator[Known]:
                     array['formal_charge'][atoms].tolist(), list(zip(*(x.tolist() for x in columns), strict=True)))
 
 
-def qm9(part: str, folder: Path = FOLDER) -> Iterator[Known]:
+def qm9(part: str, folder: Path = DATA) -> Iterator[Known]:
     """QM9's `train`, `valid` or `test`."""
     path = folder / 'qm9' / 'qm9_geom.npz'
     with np.load(path) as file:
@@ -46,7 +45,7 @@ def qm9(part: str, folder: Path = FOLDER) -> Iterator[Known]:
     return read(path, qm9_split(name, part).nonzero().flatten().tolist())
 
 
-def drugs(held_out: bool, folder: Path = FOLDER) -> Iterator[Known]:
+def drugs(held_out: bool, folder: Path = DATA) -> Iterator[Known]:
     """The drug molecules: 2,000, drawn with seed 0, or the rest."""
     path = folder / 'cascade_dft_drugs' / 'dft8k.npz'
     with np.load(path) as file:
@@ -54,7 +53,7 @@ def drugs(held_out: bool, folder: Path = FOLDER) -> Iterator[Known]:
     return read(path, drawn[:HELD_OUT] if held_out else drawn[HELD_OUT:])
 
 
-def conformers(folder: Path = FOLDER) -> Iterator[Known]:
+def conformers(folder: Path = DATA) -> Iterator[Known]:
     """The conformer benchmark, for bromine, iodine and nitro groups."""
     return read(folder / 'conformer_benchmark' / 'conformers.npz')
 

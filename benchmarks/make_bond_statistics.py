@@ -11,10 +11,11 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from pathlib import Path
 
-from known_bonds import FOLDER, Known, conformers, drugs, known_states, qm9, rare
+from data_folder import DATA
+from known_bonds import Known, conformers, drugs, known_states, qm9, rare
 
 from torch_geometric_inertial.chem.bond_statistics import (
     TWISTS,
@@ -89,7 +90,7 @@ class Counts:
 
 def log_density(counts: list[float]) -> list[float]:
     """The cost of each class of torsions, against the uniform distribution of torsions; three more are uniform."""
-    shares = [(high - low) / 90 for low, high in zip((0.0, *TWISTS), TWISTS, strict=False)]
+    shares = [(high - low) / 90 for low, high in pairwise((0.0, *TWISTS))]
     return [round(-math.log((n + 3 * share) / (sum(counts) + 3) / share), 2)
             for n, share in zip(counts, shares, strict=True)]
 
@@ -104,7 +105,7 @@ def weighted(molecules: Iterable[Known], weight: int) -> Iterator[tuple[Known, i
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--data', type=Path, default=FOLDER)
+    parser.add_argument('--data', type=Path, default=DATA)
     parser.add_argument('--out', type=Path, default=OUT)
     args = parser.parse_args()
     counts, left_out, used = Counts(), 0, 0

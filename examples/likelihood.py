@@ -5,6 +5,7 @@ r"""Does a generator know a relaxed molecule from a distorted one? It scores bot
     python examples/likelihood.py --file mine.sdf --weights runs/qm9/model
 """
 import argparse
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -44,12 +45,12 @@ def load_molecules(args: argparse.Namespace, elements: tuple[int, ...]) -> list[
         print('molecules of the embedded sample: the bundled weights have been trained on them')
     order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(args.seed)).tolist()
     known = (dataset[i] for i in order if set(dataset[i].z.tolist()) <= set(elements))
-    molecules = [data for _, data in zip(range(args.num), known, strict=False)]
+    molecules = list(islice(known, args.num))
     return [with_bonds(Data(z=data.z, pos=data.pos)) for data in molecules]
 
 
 def score(model: AtomAutoregressor, molecules: list[Data], num_steps: int) -> Tensor:
-    """Log-likelihood of each molecule in the model's frame and order, in nats an atom."""
+    """Log-likelihood of each molecule in the model's frame and order, in nats per atom."""
     order = model.config.order
     canonical = Compose([InertialFrame(), *([CanonicalOrder(order)] if order in ORDERS else [])])  # else as in the file
     scores = []
@@ -72,7 +73,7 @@ def main() -> None:
     print(f"{model} from '{args.weights}', {len(molecules)} molecules, {args.num_steps} steps")
 
     relaxed = score(model, molecules, args.num_steps)
-    print('noise (Å)  nats an atom  ROC-AUC  relaxed wins')
+    print('noise (Å)  nats per atom  ROC-AUC  relaxed wins')
     print(f'relaxed    {relaxed.mean():12.2f}')
     generator = torch.Generator().manual_seed(args.seed)
     for noise in args.noise:

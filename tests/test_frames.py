@@ -8,7 +8,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from torch_geometric_inertial import frames
+from torch_geometric_inertial import frame_candidates, frames
 from torch_geometric_inertial.elements import MIN_DISTANCE
 from torch_geometric_inertial.frames import Frames, check_apart, from_frame, inertial_frames, to_frame
 from torch_geometric_inertial.testing import degenerate_molecules, random_motion, random_rotation
@@ -126,7 +126,8 @@ def test_chunks_are_the_whole(monkeypatch):
     pos, z = torch.cat([p for p, _ in clouds]), torch.cat([z for _, z in clouds])
     ptr = torch.tensor([0, *(len(z) for _, z in clouds)]).cumsum(0)
     whole = inertial_frames(pos, z, ptr)
-    monkeypatch.setattr('torch_geometric_inertial.frames._CHUNK', 64)
+    for part in (frames, frame_candidates):
+        monkeypatch.setattr(part, 'CHUNK', 64)
     for a, b in zip(whole, inertial_frames(pos, z, ptr), strict=True):
         torch.testing.assert_close(a, b, atol=1e-9, rtol=0)
 
@@ -214,8 +215,8 @@ def test_blocks_of_candidates_are_the_whole(monkeypatch):
     ptr = torch.tensor([0, *map(len, sets)]).cumsum(0)
     pos, z = torch.cat(sets), torch.full((int(ptr[-1]),), 6)
     whole = inertial_frames(pos, z, ptr)
-    monkeypatch.setattr('torch_geometric_inertial.frames._BLOCK', 500)
-    monkeypatch.setattr('torch_geometric_inertial.frames._turned_waves', bounded(frames._turned_waves, rows=560))
+    monkeypatch.setattr(frame_candidates, 'BLOCK', 500)
+    monkeypatch.setattr(frame_candidates, '_turned_waves', bounded(frame_candidates._turned_waves, rows=560))
     for a, b in zip(whole, inertial_frames(pos, z, ptr), strict=True):
         assert torch.equal(a, b)
 

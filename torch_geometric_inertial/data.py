@@ -11,6 +11,8 @@ from torch_geometric.data import Batch, Data
 
 from torch_geometric_inertial.fields import field_levels
 
+WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
 
 def ptr_of(data: Data) -> Tensor:
     r"""First atom of each molecule, and the number of atoms: int64 [B + 1], on the device of the atoms.
@@ -54,6 +56,20 @@ def ptr_of(data: Data) -> Tensor:
     return ptr
 
 
+def check_edge_index(edges: Any, what: str) -> None:
+    r"""Refuses edges that are no tensor of whole numbers [2, E]; :obj:`what` asks, for the message.
+
+    Raises:
+        ValueError: With what came.
+    """
+    if not (torch.is_tensor(edges) and edges.dim() == 2 and edges.size(0) == 2 and edges.dtype in WHOLE):
+        raise ValueError(f"{what} needs 'edge_index' as a tensor of whole numbers [2, E] (got {_shape(edges)})")
+
+
+def _shape(value: Any) -> str:
+    return str(list(value.shape)) if torch.is_tensor(value) else type(value).__name__
+
+
 def check_tensors(data: Data, what: str) -> None:
     r"""Refuses a molecule whose atoms or bonds are anything but tensors that fit each other.
 
@@ -65,19 +81,16 @@ def check_tensors(data: Data, what: str) -> None:
     Raises:
         ValueError: With the field and what came.
     """
-    def got(value: Any) -> str:
-        return str(list(value.shape)) if torch.is_tensor(value) else type(value).__name__
     z, pos, edges, attr = (data.get(name) for name in ('z', 'pos', 'edge_index', 'edge_attr'))
     if any(x is not None and not torch.is_tensor(x) for x in (z, pos)):
-        raise ValueError(f"{what} needs tensors 'z' [N] and 'pos' [N, 3] (got {got(z)} and {got(pos)})")
+        raise ValueError(f"{what} needs tensors 'z' [N] and 'pos' [N, 3] (got {_shape(z)} and {_shape(pos)})")
     if z is not None and pos is not None and pos.dim() == 2 and z.shape != pos.shape[:1]:
         raise ValueError(f"'z' must hold one atomic number for each of the {pos.size(0)} positions "
-                         f'(got shape {got(z)})')
-    if edges is not None and not (torch.is_tensor(edges) and edges.dim() == 2 and edges.size(0) == 2
-                                  and not edges.is_floating_point() and edges.dtype != torch.bool):
-        raise ValueError(f"{what} needs 'edge_index' as a tensor of whole numbers [2, E] (got {got(edges)})")
+                         f'(got shape {_shape(z)})')
+    if edges is not None:
+        check_edge_index(edges, what)
     if edges is not None and attr is not None and not (torch.is_tensor(attr) and attr.shape[:1] == edges.shape[1:]):
-        raise ValueError(f"{what} needs 'edge_attr' as a tensor [{edges.size(1)}, ...] (got {got(attr)})")
+        raise ValueError(f"{what} needs 'edge_attr' as a tensor [{edges.size(1)}, ...] (got {_shape(attr)})")
 
 
 def molecules_of(data: Data) -> list[Data]:

@@ -15,6 +15,15 @@ import torch
 from torch import Tensor
 
 from torch_geometric_inertial.elements import MAX_COORDINATE, MIN_DISTANCE, SYMBOLS
+from torch_geometric_inertial.frame_candidates import (
+    CHUNK,
+    LINEAR,
+    candidates,
+    descriptors,
+    max_by,
+    molecule_of,
+    sum_by,
+)
 
 #: Two principal moments closer than this share of the largest one count as equal.
 MOMENT_TOLERANCE = 1e-3
@@ -24,14 +33,9 @@ TIE_WEIGHT = 0.1
 PLANE_WIDTH = 0.1
 
 FARTHEST = 1e5  #: Å, along an axis: beyond, no tolerance tells equal moments from others.
-_CHUNK = 1 << 17  # rows (candidate, atom) that are in memory at a time
-_BLOCK = 1 << 19  # the same where one molecule alone has more; about 120 MiB
 _SAME_SET = 0.03  # two candidates whose set descriptors differ by less carry the same set
-_LINEAR = 1e-5  # Å; a point set this thin is a line
 _SWEEP = (0.7385, 0.5477, 0.3932)  # generic, so that few atoms of a plane or a chain are level along it
 _WAVE_WEIGHTS = (0.31, 0.24, 0.17, 0.13, 0.09, 0.06)
-_UNTIED, _OBLATE, _PROLATE, _SPHERICAL = range(4)
-_SIGNS = ((1., 1., 1.), (1., -1., -1.), (-1., 1., -1.), (-1., -1., 1.))
 
 
 class Frames(NamedTuple):
@@ -111,8 +115,8 @@ def inertial_frames(
     settings = (moment_tolerance, tie_weight, plane_width, spread, generator)
     # Chunks of whole molecules keep the memory bounded; a molecule has four candidates as a rule.
     starts, size = [0], ptr.numel() - 1
-    if ptr[-1] * 4 > _CHUNK:
-        marks = torch.arange(0, int(ptr[-1]), _CHUNK // 4, device=ptr.device)
+    if ptr[-1] * 4 > CHUNK:
+        marks = torch.arange(0, int(ptr[-1]), CHUNK // 4, device=ptr.device)
         starts = torch.unique(torch.searchsorted(ptr, marks).clamp(max=size)).tolist()
     parts = []
     for a, b in zip(starts, [*starts[1:], size], strict=True):
@@ -140,7 +144,7 @@ def check_apart(pos: Tensor, z: Tensor, ptr: Tensor) -> None:
         ValueError: If they do, with the first two such atoms, by their numbers in their molecule.
     """
     pos, ptr = pos.detach().double(), ptr.to(pos.device)
-    molecule = _index(ptr)
+    molecule = molecule_of(ptr)
     along = pos @ pos.new_tensor(_SWEEP)
     order = along.argsort(stable=True)
     order = order[molecule[order].argsort(stable=True)]
@@ -166,14 +170,14 @@ def check_apart(pos: Tensor, z: Tensor, ptr: Tensor) -> None:
 def to_frame(pos: Tensor, frames: Frames, ptr: Tensor) -> Tensor:
     r"""Coordinates of :obj:`pos` :math:`[T, 3]` in their frames, :math:`y_i = R^\top (r_i - c)`, in the dtype of
     :obj:`pos`."""
-    index = _index(ptr.to(pos.device))
+    index = molecule_of(ptr.to(pos.device))
     out = torch.einsum('ni,nij->nj', pos.double() - frames.center.double()[index], frames.axes.double()[index])
     return out.to(pos.dtype)
 
 
 def from_frame(pos: Tensor, frames: Frames, ptr: Tensor) -> Tensor:
     r"""The inverse of :func:`to_frame`: :math:`r_i = R y_i + c`."""
-    index = _index(ptr.to(pos.device))
+    index = molecule_of(ptr.to(pos.device))
     out = torch.einsum('ni,nji->nj', pos.double(), frames.axes.double()[index]) + frames.center.double()[index]
     return out.to(pos.dtype)
 
@@ -229,32 +233,19 @@ def _check(pos: Tensor, z: Tensor, ptr: Tensor, weight: Tensor | None) -> None:
                          f'(got shape {list(weight.shape)}{least})')
 
 
-def _index(ptr: Tensor) -> Tensor:
-    r"""The molecule of each atom."""
-    return torch.repeat_interleave(torch.arange(ptr.numel() - 1, device=ptr.device), ptr.diff())
-
-
-def _sum(values: Tensor, index: Tensor, size: int) -> Tensor:
-    return values.new_zeros(size, *values.shape[1:]).index_add_(0, index, values)
-
-
-def _max(values: Tensor, index: Tensor, size: int, lowest: float = 0.0) -> Tensor:
-    return values.new_full((size,), lowest).scatter_reduce_(0, index, values, 'amax')
-
-
 def _frames(pos, z, ptr, weight, moment_tolerance, tie_weight, plane_width, spread, generator) -> Frames:
-    size, index = ptr.numel() - 1, _index(ptr)
-    total = _sum(weight, index, size)
-    center = _sum(weight[:, None] * pos, index, size) / total[:, None]
+    size, index = ptr.numel() - 1, molecule_of(ptr)
+    total = sum_by(weight, index, size)
+    center = sum_by(weight[:, None] * pos, index, size) / total[:, None]
     y = pos - center[index]
-    second = _sum(weight[:, None, None] * y[:, :, None] * y[:, None, :], index, size) / total[:, None, None]
+    second = sum_by(weight[:, None, None] * y[:, :, None] * y[:, None, :], index, size) / total[:, None, None]
     trace = second.diagonal(dim1=1, dim2=2).sum(1)
     moments, axes = torch.linalg.eigh(trace[:, None, None] * torch.eye(3, dtype=y.dtype, device=y.device) - second)
     axes[:, :, 2] *= torch.linalg.det(axes).sign()[:, None]
     y = torch.einsum('ni,nij->nj', y, axes[index])
-    radius = _max(y.norm(dim=1), index, size)
+    radius = max_by(y.norm(dim=1), index, size)
     gaps = moments.diff(dim=1) / moments[:, 2:].clamp(min=1e-300)
-    line = _max(y[:, 1:].norm(dim=1), index, size) < _LINEAR
+    line = max_by(y[:, 1:].norm(dim=1), index, size) < LINEAR
 
     # Which moments count as equal. When frames are drawn, a gap near the tolerance counts both ways.
     slack = 0.0 if generator is None else spread
@@ -264,105 +255,27 @@ def _frames(pos, z, ptr, weight, moment_tolerance, tie_weight, plane_width, spre
     for kind, (first, last) in enumerate([(False, False), (True, False), (False, True), (True, True)]):
         chosen = (may if first else ~must)[:, 0] & (may if last else ~must)[:, 1]
         if bool(chosen.any()):
-            parts += _candidates(kind, chosen, y, ptr, index, plane_width, tie_weight + spread * radius)
+            parts += candidates(kind, chosen, y, ptr, index, plane_width, tie_weight + spread * radius)
     cand, turn, score = (torch.cat(part) for part in zip(*parts, strict=True))
-    ahead = torch.stack([_max(y[:, 0], index, size), _max(-y[:, 0], index, size)], 1)
+    ahead = torch.stack([max_by(y[:, 0], index, size), max_by(-y[:, 0], index, size)], 1)
     score = score + line[cand] * ahead[cand, (turn[:, 0, 0] < 0).long()] / 2  # the anchor of a line lies on x
-    waves = _descriptors(cand, turn, y, z, ptr)
+    waves = descriptors(cand, turn, y, z, ptr)
     score = score + tie_weight * (waves @ waves.new_tensor(_WAVE_WEIGHTS))
 
-    best = _max(score, cand, size, -torch.inf)
+    best = max_by(score, cand, size, -torch.inf)
     allowed = score >= best[cand] - spread * radius[cand] if generator is not None else score == best[cand]
     if generator is not None:
         noise = torch.rand(score.shape, generator=generator, dtype=score.dtype, device=generator.device)
         draw = torch.where(allowed, noise.to(score.device), -1.0)
-        allowed = draw == _max(draw, cand, size, -1.0)[cand]
+        allowed = draw == max_by(draw, cand, size, -1.0)[cand]
     row = torch.arange(len(cand), device=cand.device)
     winner = row.new_full((size,), len(cand)).scatter_reduce_(0, cand[allowed], row[allowed], 'amin')
 
     other = (waves - waves[winner][cand]).square().mean(1).sqrt() > _SAME_SET
     lead = torch.where(other, (score[winner][cand] - score).abs() / radius[cand].clamp(min=1e-300), 1.0)
-    margin = -_max(-lead, cand, size, -1.0)
+    margin = -max_by(-lead, cand, size, -1.0)
     doubt = (gaps - moment_tolerance).abs()
     doubt[line] = 1.0
-    doubt[:, 0] = torch.where(radius < _LINEAR, 1.0, doubt[:, 0])
+    doubt[:, 0] = torch.where(radius < LINEAR, 1.0, doubt[:, 0])
     margin = torch.minimum(margin, doubt.amin(1))
     return Frames(center, axes @ turn[winner], margin)
-
-
-def _candidates(kind, chosen, y, ptr, index, plane_width, reach):
-    r"""Yields (molecule [C], turn [C, 3, 3], score [C]) for the chosen molecules: turns from the principal axes."""
-    size = ptr.numel() - 1
-    if kind == _UNTIED:
-        signs = y.new_tensor(_SIGNS)
-        ramp = (y[:, :2].abs().amin(1) / plane_width).clamp(max=1.0)
-        vote = (y[:, 0] < 0).long() * 2 + (y[:, 1] < 0).long()
-        score = _max(y.norm(dim=1) * ramp, index * 4 + vote, size * 4).view(size, 4)[chosen]
-        molecule = chosen.nonzero().view(-1).repeat_interleave(4)
-        yield molecule, torch.diag_embed(signs).repeat(len(score), 1, 1), score.view(-1)
-    elif kind in (_OBLATE, _PROLATE):
-        axis = 2 if kind == _OBLATE else 0
-        a, b = (0, 1) if kind == _OBLATE else (1, 2)  # (a, b, axis) is right-handed
-        rho = y[:, [a, b]].norm(dim=1)
-        bound = rho + y[:, axis].abs() / 2
-        keep = chosen[index] & (rho > _LINEAR) & (bound >= (_max(bound, index, size) - 2 * reach)[index])
-        i = keep.nonzero().view(-1)
-        for sign in (1.0, -1.0):
-            p, w = y.new_zeros(len(i), 3), y.new_zeros(len(i), 3)
-            p[:, [a, b]] = y[i][:, [a, b]] / rho[i, None]
-            w[:, axis] = sign
-            third = torch.linalg.cross(w, p)
-            columns = [p, third, w] if kind == _OBLATE else [w, p, third]
-            yield index[i], torch.stack(columns, -1), rho[i] + sign * y[i, axis] / 2
-    else:
-        for m in chosen.nonzero().view(-1).tolist():
-            atoms = y[int(ptr[m]):int(ptr[m + 1])]
-            r = atoms.norm(dim=1)
-            far = r > 0.5 * r.max()
-            x, height = atoms[far] / r[far, None], r[far]
-
-            def off_axis(rows, x=x, atoms=atoms):
-                return atoms[None] - x[rows, None] * (x[rows] @ atoms.T)[:, :, None]  # [F, N, 3]
-
-            blocks = torch.arange(len(x), device=y.device).split(max(1, _CHUNK // len(atoms)))
-            highest = torch.stack([(height[rows, None] + off_axis(rows).norm(dim=2)).max() for rows in blocks]).max()
-            for rows in blocks:
-                rest = off_axis(rows)
-                rho = rest.norm(dim=2)
-                score = height[rows, None] + rho
-                f, j = ((score >= highest - 2 * reach[m]) & (rho > _LINEAR)).nonzero(as_tuple=True)
-                second = rest[f, j] / rho[f, j, None]
-                first = x[rows][f]
-                turn = torch.stack([first, second, torch.linalg.cross(first, second)], -1)
-                yield ptr.new_full((len(f),), m), turn, score[f, j]
-
-
-def _descriptors(cand: Tensor, turn: Tensor, y: Tensor, z: Tensor, ptr: Tensor) -> Tensor:
-    r"""Plane-wave averages :math:`[C, 6]` of the turned sets, :math:`\sum_i c_i \sin(k \cdot y_i + \phi) / \sum_i c_i`.
-
-    The wave vectors (rad/Å) have no rational relation and lie on no symmetry element of the axes.
-    """
-    wave = y.new_tensor([
-        [0.911, 0.337, 0.588], [-0.419, 0.773, 0.671], [0.523, -0.617, 0.947],
-        [1.129, 0.743, -0.277], [0.233, 1.237, 0.461], [-0.857, 0.191, 1.319],
-    ])
-    phase = y.new_tensor([0.37, 1.91, 0.83, 2.71, 4.13, 5.23])
-    scale = z.to(y).abs().sqrt()
-    total = _sum(scale, _index(ptr), ptr.numel() - 1)
-    # Blocks of candidates: a shell of N atoms has of the order of N^2, and each turns N atoms.
-    ends = ptr.diff()[cand].cumsum(0)
-    marks = torch.arange(1, 1 + int(ends[-1]) // _BLOCK, device=y.device) * _BLOCK
-    cuts = torch.unique(torch.searchsorted(ends, marks).clamp(min=1, max=len(cand))).tolist()
-    parts = [_turned_waves(cand[a:b], turn[a:b], y, scale, ptr, wave, phase)
-             for a, b in zip([0, *cuts], [*cuts, len(cand)], strict=True) if b > a]
-    return torch.cat(parts) / total[cand, None]
-
-
-def _turned_waves(cand, turn, y, scale, ptr, wave, phase):
-    count = ptr.diff()[cand]
-    row = torch.repeat_interleave(torch.arange(len(cand), device=cand.device), count)
-    start = count.cumsum(0) - count
-    atom = torch.arange(len(row), device=row.device) - start[row] + ptr[cand][row]
-    turned = torch.einsum('ni,nij->nj', y[atom], turn[row])
-    value = torch.addmm(phase, turned, wave.T).sin_()
-    return _sum(value * scale[atom, None], row, len(cand))

@@ -31,7 +31,7 @@ def random_rotation(generator: torch.Generator | int = 0) -> Tensor:
 def random_motion(
     data: Data, generator: torch.Generator | int = 0, shift: float = 10.0, vectors: Collection[str] = (),
 ) -> Data:
-    r"""A copy of a molecule, turned, shifted by about :obj:`shift` Å and relabelled.
+    r"""A copy of a molecule, turned, shifted by about :obj:`shift` Å and relabeled.
 
     Fields with one row per atom and edges follow the atoms (:func:`~torch_geometric_inertial.permute.permute_atoms`);
     :obj:`pos` and the fields named in :obj:`vectors` (forces, velocities, a dipole: 3 numbers in the last dimension)

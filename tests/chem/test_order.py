@@ -138,10 +138,10 @@ def test_a_batch_is_its_molecules():
     molecules = [tree(seed, size) for seed, size in enumerate((1, 5, 9, 2, 12))]
     ptr = torch.tensor([0, *(len(z) for z, _, _ in molecules)]).cumsum(0)
     z, pos = torch.cat([m[0] for m in molecules]), torch.cat([m[1] for m in molecules])
-    bonds = torch.cat([m[2] + first for m, first in zip(molecules, ptr.tolist(), strict=False)], 1)
+    bonds = torch.cat([m[2] + first for m, first in zip(molecules, ptr[:-1].tolist(), strict=True)], 1)
     for order in ORDERS:
         single = [canonical_order(*m[:2], torch.tensor([0, len(m[0])]), m[2], order) + first
-                  for m, first in zip(molecules, ptr.tolist(), strict=False)]
+                  for m, first in zip(molecules, ptr[:-1].tolist(), strict=True)]
         assert torch.equal(canonical_order(z, pos, ptr, bonds, order), torch.cat(single))
 
 

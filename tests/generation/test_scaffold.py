@@ -12,7 +12,7 @@ from torch_geometric_inertial import CanonicalOrder
 from torch_geometric_inertial.generation import GenerationRequest, SamplingConfig, Scaffold, generate_molecules, poses
 from torch_geometric_inertial.generation import scaffold as scaffold_module
 from torch_geometric_inertial.generation.poses import Poses
-from torch_geometric_inertial.models import Quetzal, QuetzalConfig, autoregressor
+from torch_geometric_inertial.models import Quetzal, QuetzalConfig, generator_input
 
 CARBON = torch.tensor([6, 6])
 PLACES = torch.tensor([[0., 0, 0], [1.5, 0, 0]])
@@ -35,7 +35,7 @@ def test_what_follows_a_beginning_is_what_followed_when_it_was_written(make_mode
             start = Data(z=whole.z[:size], pos=whole.pos[:size])
             with (patch.object(poses, 'propose_poses', as_it_is), patch.object(scaffold_module, 'MIN_DISTANCE', 0),
                   patch.object(model.network, 'prefix_log_prob', lambda *_: torch.zeros(1)),
-                  patch.object(autoregressor, 'NUM_POSES', 1)):
+                  patch.object(generator_input, 'NUM_POSES', 1)):
                 again, rows = rows_through(model, lambda start=start, seed=seed: model.complete(
                     start, 1, seed=seed, **FAST))
             same(again, [whole], atol=1e-2)

@@ -4,7 +4,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
-from torch_geometric.transforms import Compose
 
 from torch_geometric_inertial.datasets import QM9Sample
 from torch_geometric_inertial.models.atom_placer import AtomPlacer
@@ -13,14 +12,13 @@ from torch_geometric_inertial.models.graph_autoregressor import GraphAutoregress
 from torch_geometric_inertial.nn.atom_vocabulary import AtomVocabulary, atom_types_of
 from torch_geometric_inertial.nn.condition import Condition
 from torch_geometric_inertial.nn.diffusion_head import DiffusionHead
-from torch_geometric_inertial.transforms import CanonicalOrder, InertialFrame
+from torch_geometric_inertial.transforms import canonical
 
 
 def canonical_molecules(num: int, first: int = 0) -> list[Data]:
     r"""Real molecules in the order that a model with bonds reads."""
-    canonical = Compose([InertialFrame(), CanonicalOrder(order='heavy_first')])
-    sample = QM9Sample()
-    return [canonical(sample[i]) for i in range(first, first + num)]
+    sample, prepare = QM9Sample(), canonical()
+    return [prepare(sample[i]) for i in range(first, first + num)]
 
 
 def small_network(seed: int = 0, num_groups: int = 0, dtype: torch.dtype = torch.float64) -> BondedNetwork:

@@ -46,7 +46,7 @@ def without(data, atom):
                 edge_index=place[data.edge_index[:, stays]], edge_attr=data.edge_attr[stays])
 
 
-def relabelled(data, order):
+def relabeled(data, order):
     """The molecule with its atoms in another order."""
     place = torch.empty_like(order)
     place[order] = torch.arange(len(order))

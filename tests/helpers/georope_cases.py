@@ -1,5 +1,6 @@
 """GeoRoPE attention on molecules of awkward sizes and its definition, for kernels to be held against."""
 import math
+from itertools import pairwise
 
 import torch
 
@@ -46,8 +47,8 @@ def padded_gram(phi, scale_ptr, ptr, extra=0):
     """gram[t, s, j] = phi_s(t) . phi_s(token j of t's sequence), zero beyond its end."""
     longest = int(ptr.diff().max()) + extra if ptr.numel() > 1 else extra
     out = phi.new_zeros(phi.size(0), scale_ptr.numel() - 1, longest)
-    for begin, end in zip(ptr.tolist(), ptr.tolist()[1:], strict=False):
-        for s, (low, high) in enumerate(zip(scale_ptr.tolist(), scale_ptr.tolist()[1:], strict=False)):
+    for begin, end in pairwise(ptr.tolist()):
+        for s, (low, high) in enumerate(pairwise(scale_ptr.tolist())):
             out[begin:end, s, :end - begin] = phi[begin:end, low:high] @ phi[begin:end, low:high].mT
     return out
 
@@ -62,7 +63,7 @@ def attention_definition(q, k, v, pos, gram, gain, freqs, ptr, causal):
         return torch.view_as_real(pair * torch.polar(torch.ones_like(angle), angle)).flatten(-2)
 
     outs, lses, q, k = [], [], turn(q), turn(k)
-    for begin, end in zip(ptr.tolist(), ptr.tolist()[1:], strict=False):
+    for begin, end in pairwise(ptr.tolist()):
         one = slice(begin, end)
         score = torch.einsum('ihd,jhd->hij', q[one], k[one]) / math.sqrt(q.size(-1))
         score = score + torch.einsum('hs,jsi->hij', gain, gram[one, :, :end - begin])

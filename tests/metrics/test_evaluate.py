@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from helpers.embedded import embedded, moved, relabelled, without
+from helpers.embedded import embedded, moved, relabeled, without
 from helpers.molecules_by_hand import BY_HAND, CO2, EMPTY, HCN, METHANE, METHYL, NOT_FINITE, TWO_WATERS, WATER
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -129,7 +129,7 @@ def test_numbering_pose_and_order_change_no_number(protocol, seed):
     for data in molecules[:-1]:
         data.formal_charge = data.get('formal_charge', torch.zeros_like(data.z))
     changed = [data if data is None else moved(
-        relabelled(data, torch.randperm(data.z.numel(), generator=generator)), generator) for data in molecules]
+        relabeled(data, torch.randperm(data.z.numel(), generator=generator)), generator) for data in molecules]
     shuffle = torch.randperm(len(molecules), generator=generator).tolist()
     a, b = evaluate(molecules, protocol), evaluate([changed[i] for i in shuffle], protocol)
     assert [a.status[i] for i in shuffle] == list(b.status)

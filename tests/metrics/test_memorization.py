@@ -3,7 +3,7 @@ import math
 
 import pytest
 import torch
-from helpers.embedded import embedded, moved, relabelled
+from helpers.embedded import embedded, moved, relabeled
 from torch_geometric.data import Data
 
 from torch_geometric_inertial.datasets import QM9Sample
@@ -15,7 +15,7 @@ pytest.importorskip('rdkit')
 
 def shuffled(data, seed):
     generator = torch.Generator().manual_seed(seed)
-    return moved(relabelled(data, torch.randperm(data.z.numel(), generator=generator)), generator)
+    return moved(relabeled(data, torch.randperm(data.z.numel(), generator=generator)), generator)
 
 
 @pytest.mark.parametrize('smiles', ['C', 'CC(C)(C)C', 'CCCCCC', 'c1ccccc1', 'C1CC1', 'O', 'C#C', 'OC(F)(F)C'])

@@ -4,12 +4,12 @@ from pathlib import Path
 import pytest
 import torch
 from torch_geometric.data import Batch, Data
-from torch_geometric.transforms import Compose
 
 import torch_geometric_inertial
-from torch_geometric_inertial import CanonicalOrder, InertialAR, InertialFrame
+from torch_geometric_inertial import InertialAR
 from torch_geometric_inertial.datasets import QM9Sample
 from torch_geometric_inertial.metrics import evaluate, hit_rate, hydrogen_report
+from torch_geometric_inertial.transforms import canonical
 
 WEIGHTS = Path(torch_geometric_inertial.__file__).parent / 'weights'
 
@@ -38,8 +38,8 @@ def test_they_write_molecules_that_are_mostly_stable(model):
 
 def test_real_molecules_are_likelier_than_distorted_ones_and_other_isomers(model):
     pytest.importorskip('rdkit')
-    canonical = Compose([InertialFrame(), CanonicalOrder(order=model.config.order)])
-    real = [canonical(data) for data in QM9Sample()[1000:1040]]
+    prepare = canonical(model.config.order)
+    real = [prepare(data) for data in QM9Sample()[1000:1040]]
     generator = torch.Generator().manual_seed(0)
     distorted = []
     for data in real:

@@ -3,10 +3,10 @@ import numpy as np
 import pytest
 import torch
 from torch_geometric.data import Batch, Data
-from torch_geometric.transforms import Compose
 
-from torch_geometric_inertial import CanonicalOrder, InertialAR, InertialFrame
+from torch_geometric_inertial import InertialAR
 from torch_geometric_inertial.training import FitConfig, PackedMolecules, RandomPose, fit
+from torch_geometric_inertial.transforms import canonical
 
 NUM = 48
 
@@ -32,7 +32,7 @@ def molecules(shared_data):
     targets[0, 1] = torch.nan
     for data, row in zip(items, targets, strict=True):
         data.properties = row.unsqueeze(0)
-    batch = Compose([InertialFrame(), CanonicalOrder('heavy_first')])(Batch.from_data_list(items))
+    batch = canonical()(Batch.from_data_list(items))
     return PackedMolecules.from_dataset(batch.to_data_list())
 
 

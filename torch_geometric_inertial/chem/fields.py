@@ -9,9 +9,9 @@ from torch_geometric.data import Data
 
 from torch_geometric_inertial.chem.bond_tables import table_bonds
 from torch_geometric_inertial.chem.graph import AROMATIC, build_mol, kekule_bonds
+from torch_geometric_inertial.data import check_edge_index
 from torch_geometric_inertial.elements import COVALENT_RADII, SYMBOLS
 
-WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 FLOAT_MAX = float(torch.finfo(torch.float32).max)
 MAX_NEIGHBORS = 16  #: No atom has as many bonds; edges that reach it are something else.
 
@@ -79,10 +79,7 @@ def bonds_of(data: Data, what: str = 'data') -> tuple[list[tuple[int, int]], lis
     """
     if data.edge_index is None:
         raise ValueError(f"{what} needs bonds in 'edge_index' (got {data})")
-    edges = data.edge_index
-    if not isinstance(edges, Tensor) or edges.dim() != 2 or edges.size(0) != 2 or edges.dtype not in WHOLE:
-        got = list(edges.shape) if isinstance(edges, Tensor) else type(edges).__name__
-        raise ValueError(f"{what} needs 'edge_index' as a tensor of whole numbers [2, E] (got {got})")
+    check_edge_index(data.edge_index, what)
     order = _orders(data, what)
     size = data.z.numel()
     bonds: dict[tuple[int, int], int] = {}

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from torch_geometric.data import Data
 
 from torch_geometric_inertial.cli.device import usable
-from torch_geometric_inertial.cli.files import name_of, read_records, write_molecules
+from torch_geometric_inertial.cli.files import name_of, read_records, refuse, write_molecules
 from torch_geometric_inertial.models import AtomAutoregressor
 
 
@@ -37,7 +36,7 @@ def complete(
         weights: A bundled name, a folder, or a hub id.
         out: SDF, XYZ or JSONL file.
         seed: The molecules are a function of it.
-        temperature: Of elements and parents; 0 takes the most likely.
+        temperature: Of types and bonds; 0 takes the most likely.
         num_steps: Evaluations of the diffusion head per atom.
         batch_size: Molecules at a time.
         max_atoms: Molecules that reach it are cut off.
@@ -47,19 +46,19 @@ def complete(
         device: Such as 'cuda'.
     """
     model = AtomAutoregressor.from_pretrained(weights, device=usable(device))
-    records = [record for record in read_records(file) if record.molecule is not None]
-    refused = []
+    records, refused = read_records(file), 0
 
     def completed() -> Iterator[Data]:
+        nonlocal refused
         for record in records:
             try:
                 molecules = model.complete(record.molecule, num_samples, seed=seed, temperature=temperature,
                                            num_steps=num_steps, batch_size=batch_size, max_atoms=max_atoms,
                                            groups=groups, properties=properties, guidance_scale=guidance_scale)
             except ValueError as error:
-                refused.append(record.number)
-                print(f'{record.number:6} {name_of(record)}: {error}', file=sys.stderr)
-                if len(refused) == len(records):
+                refused += 1
+                refuse(record, error)
+                if refused == len(records):
                     raise ValueError(f"none of the {len(records)} parts can be completed; {error}") from error
                 continue
             for k, data in enumerate(molecules):
@@ -67,4 +66,4 @@ def complete(
                 yield data
 
     count = write_molecules(completed(), out)
-    print(f'wrote {count} molecules around {len(records) - len(refused)} parts to {out}')
+    print(f'wrote {count} molecules around {len(records) - refused} parts to {out}')

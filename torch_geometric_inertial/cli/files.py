@@ -13,16 +13,17 @@ from torch_geometric_inertial.cli.interrupt import Stoppable
 
 
 def read_records(path: Path, fields: Sequence[str] = ()) -> list[Record]:
-    r"""All records of a file, so that none leaves the count; bad ones are named in a warning.
+    r"""The records of a file that have a molecule, with their numbers in it; bad ones are named in a warning.
 
     Raises:
         ValueError: If the ending is unknown, or no record has a molecule.
     """
     records = list(chem.read_records(path, fields))
     warn_left_out([str(record.error) for record in records if record.molecule is None], path)
-    if all(record.molecule is None for record in records):
+    good = [record for record in records if record.molecule is not None]
+    if not good:
         raise ValueError(f"'{path}' holds no molecule that can be read; {records[0].error}")
-    return records
+    return good
 
 
 def write_molecules(molecules: Iterable[Data], path: Path) -> int:
@@ -39,6 +40,11 @@ def write_molecules(molecules: Iterable[Data], path: Path) -> int:
             print(f'wrote {count} molecules to {path} before the interrupt', file=sys.stderr)
         stop.check()
     return count
+
+
+def refuse(record: Record, error: ValueError) -> None:
+    r"""Says on stderr what a model cannot read, by its number in the file and its name."""
+    print(f'{record.number:6} {name_of(record)}: {error}', file=sys.stderr)
 
 
 def name_of(record: Record) -> str:

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from torch_geometric.data import Data
 
 from torch_geometric_inertial.cli.device import usable
-from torch_geometric_inertial.cli.files import name_of, read_records, write_molecules
+from torch_geometric_inertial.cli.files import name_of, read_records, refuse, write_molecules
 from torch_geometric_inertial.models import AtomAutoregressor
 
 CHUNK = 512  #: Molecules that are read together.
@@ -40,28 +40,27 @@ def hydrogens(
         device: Such as 'cuda'.
     """
     model = AtomAutoregressor.from_pretrained(weights, device=usable(device))
-    records = [record for record in read_records(file) if record.molecule is not None]
-    refused, added = [], 0
+    records, refused, added = read_records(file), 0, 0
+
+    settings: Any = dict(seed=seed, temperature=temperature, num_steps=num_steps, batch_size=batch_size)
 
     def placed() -> Iterator[Data]:
-        nonlocal added
+        nonlocal added, refused
         left = iter(records)
         while chunk := list(islice(left, CHUNK)):
-            heavy = [record.molecule for record in chunk if record.molecule is not None]
+            heavy: list[Any] = [record.molecule for record in chunk]
             try:
-                written = model.add_hydrogens(heavy, seed=seed, temperature=temperature, num_steps=num_steps,
-                                              batch_size=batch_size)
+                written = model.add_hydrogens(heavy, **settings)
             except ValueError:  # one by one, to know which
                 written = []
                 for record, data in zip(chunk, heavy, strict=True):
                     try:
-                        written.append(model.add_hydrogens(data, seed=seed, temperature=temperature,
-                                                           num_steps=num_steps, batch_size=batch_size))
+                        written.append(model.add_hydrogens(data, **settings))
                     except ValueError as error:
                         written.append(None)
-                        refused.append(record.number)
-                        print(f'{record.number:6} {name_of(record)}: {error}', file=sys.stderr)
-                        if len(refused) == len(records):
+                        refused += 1
+                        refuse(record, error)
+                        if refused == len(records):
                             raise ValueError(f'none of the {len(records)} molecules can be read; {error}') from error
             for record, given, data in zip(chunk, heavy, written, strict=True):
                 if data is not None:

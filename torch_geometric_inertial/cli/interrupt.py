@@ -2,10 +2,11 @@ r"""A command that is told to stop keeps the molecules that it has written."""
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Iterable, Iterator
 from types import FrameType
-from typing import Any, TypeVar
+from typing import TypeVar
+
+from torch_geometric_inertial.signals import CaughtSignals
 
 T = TypeVar('T')
 
@@ -21,26 +22,15 @@ class Stopped(BaseException):
         return 128 + self.number
 
 
-class Stoppable:
-    r"""As long as the context lasts, SIGINT and SIGTERM raise :class:`Stopped`; while :meth:`until_stopped` is iterated
-    over, the first one ends the iteration instead, and :meth:`check` raises it once the file is whole. Outside of the
-    main thread nothing is caught."""
+class Stoppable(CaughtSignals):
+    r"""SIGINT and SIGTERM raise :class:`Stopped`; while :meth:`until_stopped` is iterated over, the first one ends the
+    iteration instead, and :meth:`check` raises it once the file is whole."""
     def __init__(self):
+        super().__init__()
         self.number: int | None = None
         self._inside = self._computing = False
-        self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> Stoppable:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def note(self, number: int, frame: FrameType | None) -> None:
         again, self.number = self.number is not None, number
         if again or self._computing or not self._inside:
             raise Stopped(number)
@@ -54,7 +44,6 @@ class Stoppable:
                 try:
                     self._computing = True
                     item = next(iterator)
-                    self._computing = False
                 except (StopIteration, Stopped):
                     break
                 finally:

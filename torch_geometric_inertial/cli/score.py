@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 import json as to_json
-import sys
 from pathlib import Path
+from typing import Any
 
 from torch_geometric.data import Data
 
 from torch_geometric_inertial.chem import with_bonds
 from torch_geometric_inertial.cli.device import usable
-from torch_geometric_inertial.cli.files import name_of, read_records
+from torch_geometric_inertial.cli.files import name_of, read_records, refuse
 from torch_geometric_inertial.models import AtomAutoregressor
 
 READ = ('z', 'pos', 'edge_index', 'edge_attr', 'formal_charge')
@@ -25,24 +25,23 @@ def score(file: Path, weights: str = 'qm9', json: Path | None = None, num_steps:
     Args:
         file: SDF, XYZ or JSONL.
         weights: A bundled name, a folder, or a hub id.
-        json: Write one JSON object a molecule there, too, with the terms of each atom.
-        num_steps: Steps of the flow an atom.
+        json: Write one JSON object per molecule there, too, with the terms of each atom.
+        num_steps: Steps of the flow per atom.
         device: Such as 'cuda'.
     """
     model = AtomAutoregressor.from_pretrained(weights, device=usable(device))
-    print(f'{"":>6} {"total":>10} {"types":>10} {"places":>10} {"parents":>10} {"per atom":>10}  name')
+    print(f'{"":>6} {"total":>10} {"types":>10} {"places":>10} {"bonds":>10} {"per atom":>10}  name')
     lines = []
     for record in read_records(file):
-        if record.molecule is None:
-            continue
-        i, data, name = record.number, record.molecule, name_of(record)
+        i, name = record.number, name_of(record)
+        data: Any = record.molecule
         try:
             if model.writes_bonds:
-                data = with_bonds(data)
+                data = with_bonds(data)  # also where the file has edges without orders
             data = Data.from_dict({field: data[field] for field in READ if field in data})
             value = model.log_prob(data.to(device), num_steps=num_steps)
         except ValueError as error:
-            print(f'{i:6} {name}: {error}', file=sys.stderr)
+            refuse(record, error)
             continue
         types = float(value.type.sum() + value.stop.sum())
         terms = [float(value.total), types, float(value.coord.sum()), float(value.bond.sum())]

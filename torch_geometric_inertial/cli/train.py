@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import torch
 from torch_geometric.data import Batch, Data
-from torch_geometric.transforms import Compose
 
 from torch_geometric_inertial.chem import with_bonds
 from torch_geometric_inertial.chem.order import ORDERS
@@ -18,7 +17,7 @@ from torch_geometric_inertial.models.bonded_tokenization import read_molecules
 from torch_geometric_inertial.nn.atom_vocabulary import AtomVocabulary, atom_types_of
 from torch_geometric_inertial.training import FitConfig, PackedMolecules, RandomOrder, RandomPose, fit
 from torch_geometric_inertial.training.packed import PackedBonds
-from torch_geometric_inertial.transforms import CanonicalOrder, FunctionalGroups, InertialFrame
+from torch_geometric_inertial.transforms import FunctionalGroups, InertialFrame, canonical
 
 CHUNK = 512  #: Molecules that are checked together.
 READ = ('z', 'pos', 'edge_index', 'edge_attr', 'formal_charge', 'groups')
@@ -62,7 +61,7 @@ def train(
         items = list(QM9Sample())
         labels = [f'molecule {i}' for i in range(len(items))]
     else:
-        records = [record for record in read_records(file, names) if record.molecule is not None]
+        records = read_records(file, names)
         items, labels = [record.molecule for record in records], [name_of(record) for record in records]
     kind = MODELS[model]
     fields = dict(changes or {})
@@ -70,9 +69,7 @@ def train(
     bonds = getattr(config, 'bonds', False)
     if bonds:
         items, labels = with_readable_bonds(items, labels, config.max_closures)
-    canonical: list = [InertialFrame()]
-    if config.order in ORDERS:
-        canonical.append(CanonicalOrder(order=config.order))
+    prepare = canonical(config.order) if config.order in ORDERS else InertialFrame()
     if groups is not None:
         vocabulary = FunctionalGroups(groups)
         items = [vocabulary(data) for data in items]
@@ -82,7 +79,7 @@ def train(
     keep = READ if bonds else ('z', 'pos', 'edge_index', 'groups')
     batch = Batch.from_data_list([Data.from_dict({name: data[name] for name in keep if name in data})
                                   for data in items])
-    batch = Compose(canonical)(batch)
+    batch = prepare(batch)
     molecules = PackedMolecules(batch.z, batch.pos, batch.ptr, batch.get('groups'), values if names else None,
                                 PackedBonds.from_data(batch.to_data_list()) if bonds else None)
     if names:
@@ -125,7 +122,6 @@ def with_readable_bonds(items: list[Data], labels: list[str], max_closures: int)
     Raises:
         ValueError: If none is left.
     """
-    canonical = Compose([InertialFrame(), CanonicalOrder(order='heavy_first')])
     found: list[Data] = []
     names: list[str] = []
     reason = ''
@@ -140,12 +136,12 @@ def with_readable_bonds(items: list[Data], labels: list[str], max_closures: int)
                 print(reason, file=sys.stderr)
         try:
             if bonded:
-                check(bonded, canonical, max_closures)
+                check(bonded, max_closures)
             found, names = found + bonded, names + kept
         except ValueError:  # one by one, to know which
             for data, label in zip(bonded, kept, strict=True):
                 try:
-                    check([data], canonical, max_closures)
+                    check([data], max_closures)
                     found.append(data)
                     names.append(label)
                 except ValueError as error:
@@ -156,10 +152,10 @@ def with_readable_bonds(items: list[Data], labels: list[str], max_closures: int)
     return found, names
 
 
-def check(items: list[Data], canonical: Compose, max_closures: int) -> None:
+def check(items: list[Data], max_closures: int) -> None:
     r"""Reads molecules as a model does that knows all their atoms."""
-    batch = canonical(Batch.from_data_list([Data.from_dict({name: data[name] for name in READ[:-1] if name in data})
-                                            for data in items]))
+    batch = canonical()(Batch.from_data_list([
+        Data.from_dict({name: data[name] for name in READ[:-1] if name in data}) for data in items]))
     read_molecules(batch, AtomVocabulary(atom_types_of(batch)), int(batch.ptr.diff().max()), max_closures)
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
+from torch_geometric.data import Data
 
+from torch_geometric_inertial.nn.atom_vocabulary import AtomVocabulary
 from torch_geometric_inertial.nn.condition import Condition
 
 
@@ -38,3 +41,21 @@ class WrittenGraph:
     order: Tensor
     finished: bool
     request: Any
+
+
+def written_molecule(vocabulary: AtomVocabulary, types: Tensor, order: Tensor, pos: Tensor, finished: bool) -> Data:
+    r"""A molecule whose atoms all have a place.
+
+    Args:
+        vocabulary (AtomVocabulary): What the types mean.
+        types (Tensor): Types of the heavy atoms [M], which come first.
+        order (Tensor): Orders of all bonds [N, N].
+        pos (Tensor): Places [N, 3], Å.
+        finished (bool): Whether the model ended it.
+    """
+    hydrogens = pos.size(0) - types.numel()
+    edge_index = order.nonzero().T.contiguous()
+    return Data(z=torch.nn.functional.pad(vocabulary.z[types], (0, hydrogens), value=1).cpu(), pos=pos.cpu(),
+                edge_index=edge_index.cpu(), edge_attr=order[edge_index[0], edge_index[1]].cpu(),
+                formal_charge=torch.nn.functional.pad(vocabulary.charge[types], (0, hydrogens)).cpu(),
+                finished=finished)

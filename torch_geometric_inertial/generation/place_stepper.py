@@ -1,13 +1,11 @@
 r"""Places of the atoms of bond graphs: one step draws the place of one atom of each molecule in the batch."""
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from torch_geometric_inertial.generation.bond_model import BondModel, WrittenGraph
+from torch_geometric_inertial.generation.bond_model import BondModel, WrittenGraph, written_molecule
 from torch_geometric_inertial.generation.bond_scaffold import BondScaffold
 from torch_geometric_inertial.generation.graph_stepper import begin_tokens
 from torch_geometric_inertial.generation.requests import SamplingConfig
@@ -127,18 +125,10 @@ class PlaceStepper:
 
     def _molecule(self, r: int) -> Data:
         assert self.state is not None
-        graph, vocabulary = self.graphs[r], self.model.vocabulary
-        state: dict[str, Any] = {name: x[r] for name, x in self.state.items()}
-        length, size = int(state['length']), int(state['size'])
-        types = state['types'][:size]
-        hydrogens = length - size
-        z = torch.nn.functional.pad(vocabulary.z[types], (0, hydrogens), value=1)
-        charge = torch.nn.functional.pad(vocabulary.charge[types], (0, hydrogens))
-        order = state['order'][:length, :length]
-        edge_index = order.nonzero().T
-        data = Data(z=z.cpu(), pos=state['pos'][:length].cpu(), edge_index=edge_index.cpu().contiguous(),
-                    edge_attr=order[edge_index[0], edge_index[1]].cpu(), formal_charge=charge.cpu(),
-                    finished=graph.finished)
+        graph, state = self.graphs[r], self.state
+        length, size = int(state['length'][r]), int(state['size'][r])
+        data = written_molecule(self.model.vocabulary, state['types'][r, :size], state['order'][r, :length, :length],
+                                state['pos'][r, :length], graph.finished)
         scaffold = graph.request.scaffold
         if isinstance(scaffold, BondScaffold):
             return scaffold.put_back(data, self.slots.pop(graph.index))

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from torch_geometric_inertial.generation.atom_model import AtomModel
-from torch_geometric_inertial.generation.bond_model import BondModel
+from torch_geometric_inertial.generation.bond_model import BondModel, written_molecule
 from torch_geometric_inertial.generation.draws import draw, random_numbers
 from torch_geometric_inertial.generation.graph_stepper import graph_numbers
 from torch_geometric_inertial.generation.place_stepper import place_numbers
@@ -59,12 +59,7 @@ def write_plainly(model: BondModel, index: int = 0, seed: int = 0, *, sampling: 
         place = model.placer.context(skeleton, encoded, pos, torch.tensor([0]), torch.tensor([t]))
         local = model.placer.head.sample(place.cond, noise[t:t + 1], c.num_steps, c.solver, neighbors=place.around)
         pos[:, t] = place.frame.to_global(local)
-    heavy, edge_index = int(graph.size), skeleton.order[0].nonzero().T
-    pad = torch.nn.functional.pad
-    hydrogens = pos.size(1) - heavy
-    return Data(z=pad(vocabulary.z[graph.types[0]], (0, hydrogens), value=1), pos=pos[0], edge_index=edge_index,
-                edge_attr=skeleton.order[0][edge_index[0], edge_index[1]], finished=finished,
-                formal_charge=pad(vocabulary.charge[graph.types[0]], (0, hydrogens)))
+    return written_molecule(vocabulary, graph.types[0], skeleton.order[0], pos[0], finished)
 
 
 def _write_graph(model: BondModel, index: int, seed: int, c: SamplingConfig,

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Data
 from tqdm import tqdm
 
-from torch_geometric_inertial.data import molecules_of, ptr_of
 from torch_geometric_inertial.generation import (
     BondScaffold,
     GenerationRequest,
@@ -19,11 +18,12 @@ from torch_geometric_inertial.generation import (
     write_molecules,
 )
 from torch_geometric_inertial.generation.bond_sampler import walk_generator
-from torch_geometric_inertial.generation.scaffold import HYDROGENS, NUM_POSES
+from torch_geometric_inertial.generation.scaffold import HYDROGENS
 from torch_geometric_inertial.models.atom_transformer import AtomTransformer
 from torch_geometric_inertial.models.bonded_network import BondedNetwork
 from torch_geometric_inertial.models.derivatives import outside_inference_mode
 from torch_geometric_inertial.models.generator_config import GeneratorConfig
+from torch_geometric_inertial.models.generator_input import ORDERS, canonical_form, molecule_batch, scaffold_of
 from torch_geometric_inertial.models.log_likelihood import LogProb, bonded_log_prob, log_prob
 from torch_geometric_inertial.models.pretrained import Pretrained
 from torch_geometric_inertial.nn.condition import Condition
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from torch_geometric_inertial.chem.convert import Molecule
 
 LIKELY = 0.3  #: Of the noise, where places are wanted that are right more often than places as varied as the data.
-ORDERS = ('smiles', 'heavy_first', 'rank')  #: Canonical orders; the others are no functions of the molecule.
 
 
 class AtomAutoregressor(Pretrained, nn.Module):
@@ -175,7 +174,7 @@ class AtomAutoregressor(Pretrained, nn.Module):
         config = self._sampling_config(groups, properties, sampling)
         from torch_geometric_inertial.chem import as_data
         scaffold = as_data(scaffold)
-        given = self._scaffold(scaffold, "'scaffold'", max_atoms, whole=False)
+        given = scaffold_of(self.network, self.config.order, scaffold, "'scaffold'", max_atoms, whole=False)
         requests = self._requests(num_samples, range(num_samples), max_atoms, groups, properties, given, seed)
         written = self._write(requests, config, seed, batch_size, max_atoms)
         return [_given_first(data, scaffold)
@@ -218,7 +217,7 @@ class AtomAutoregressor(Pretrained, nn.Module):
         requests = []
         for i, data in enumerate(molecules):
             name = "'heavy'" if alone else f"molecule {i} of 'heavy'"
-            given = self._scaffold(data, name, max_atoms, whole=True)
+            given = scaffold_of(self.network, self.config.order, data, name, max_atoms, whole=True)
             requests.append(GenerationRequest(i, max_atoms, None, _walked(given, seed, i), allowed))
         written = self._write(requests, config, seed, batch_size, max_atoms)
         written = tqdm(written, total=len(requests), unit='mol', disable=not progress)
@@ -263,14 +262,9 @@ class AtomAutoregressor(Pretrained, nn.Module):
                 and of a model in half precision or made under :class:`torch.inference_mode`.
         """
         self._check_precision()
-        data, place = self._batch_of(data), None
+        data, place = molecule_batch(data, self.writes_bonds), None
         if canonical and self.config.order in ORDERS:
-            from torch_geometric_inertial.transforms import CanonicalOrder, InertialFrame
-            data = CanonicalOrder(order=self.config.order)(InertialFrame()(data))
-            ptr = ptr_of(data)
-            place = torch.empty_like(data.perm)
-            first = torch.repeat_interleave(ptr[:-1], ptr.diff())
-            place[data.perm + first] = torch.arange(place.numel(), device=place.device)
+            data, place = canonical_form(data, self.config.order)
         score = bonded_log_prob if self.writes_bonds else log_prob
         tensors = {name: value for name, value in data.to_dict().items() if torch.is_tensor(value)}
         out = outside_inference_mode(self, lambda **given: score(self.network, Data.from_dict(given), num_steps,
@@ -286,28 +280,6 @@ class AtomAutoregressor(Pretrained, nn.Module):
         if dtype == torch.float16:
             raise ValueError(f"the model must be in torch.float32, torch.float64 or torch.bfloat16 (got {dtype}, whose "
                              "range is too small for it); model.float() is the same in torch.float32")
-
-    def _batch_of(self, molecules: Molecule | Iterable[Molecule]) -> Data:
-        r"""Molecules as one :class:`Data`, with bonds where the model writes them."""
-        if isinstance(molecules, Data) and not (self.writes_bonds and molecules.get('edge_index') is None):
-            return molecules
-        from torch_geometric_inertial.chem import as_molecules, with_bonds
-        found = molecules_of(molecules) if isinstance(molecules, Data) else as_molecules(molecules)
-        if not found:
-            raise ValueError("'data' must hold at least one molecule (got none)")
-        names = ['z', 'pos', *(name for name in ('groups', 'properties')
-                                   if all(torch.is_tensor(data.get(name)) for data in found))]
-        if self.writes_bonds:
-            names += ['edge_index', 'edge_attr', 'formal_charge']
-            for i, data in enumerate(found):
-                try:
-                    data = with_bonds(data)
-                except ValueError as error:
-                    raise ValueError(f'molecule {i} is not a molecule for this model: {error}') from error
-                charge = torch.zeros_like(data.z) if data.get('formal_charge') is None else data.formal_charge
-                found[i] = Data.from_dict(dict(data.to_dict(), formal_charge=charge))
-        kept = [Data.from_dict({name: data[name] for name in names}) for data in found]
-        return kept[0] if isinstance(molecules, Data) and len(kept) == 1 else Batch.from_data_list(kept)
 
     def _length_limit(self, max_atoms: int | None) -> int:
         most = self.config.max_atoms
@@ -352,22 +324,6 @@ class AtomAutoregressor(Pretrained, nn.Module):
         if self.writes_bonds:
             return write_molecules(self.network, requests, config, seed=seed, batch_size=batch_size)
         return generate_molecules(self.network, requests, config, seed=seed, batch_size=batch_size, max_atoms=max_atoms)
-
-    def _scaffold(self, data: Data, name: str, max_atoms: int, whole: bool) -> Scaffold | BondScaffold:
-        r"""A checked part of a molecule; :obj:`name` is what messages call it."""
-        if not self.writes_bonds:
-            scaffold = Scaffold.of(self.network, data, name, max_atoms, NUM_POSES, whole)
-            if not whole or self.config.order not in ORDERS:
-                return scaffold
-            from torch_geometric_inertial.transforms import CanonicalOrder
-            return scaffold.reorder(CanonicalOrder(order=self.config.order))
-        try:
-            if data.get('edge_attr') is None:
-                from torch_geometric_inertial.chem import with_bonds
-                data = with_bonds(data, hydrogens='missing')
-            return BondScaffold.of(data, self.network.vocabulary, whole, max_atoms)
-        except ValueError as error:
-            raise ValueError(f'{name} is not a molecule for this model: {error}') from error
 
 
 def _walked(scaffold: Scaffold | BondScaffold | None, seed: int, index: int) -> Scaffold | BondScaffold | None:

@@ -25,7 +25,7 @@ from torch_geometric_inertial.training.batches import AtomBatches, Batches, Mole
 from torch_geometric_inertial.training.checkpoint import checkpoints, load_checkpoint, remove_orphans, save_checkpoint
 from torch_geometric_inertial.training.distributed import World, join_world
 from torch_geometric_inertial.training.fit_config import FitConfig
-from torch_geometric_inertial.training.identity import differences, hash_of, identity_of
+from torch_geometric_inertial.training.identity import check_same, hash_of, identity_of
 from torch_geometric_inertial.training.log import append_record, keep_records
 from torch_geometric_inertial.training.stop import NAMES, StopSignal
 
@@ -304,7 +304,7 @@ class Fit:
                 self.identity = identity_of(self.model, self.data, self.config, self.augment, self.world.size)
                 state = load_checkpoint(self.folder, needs)
                 if state is not None:
-                    self._check_identity(json.loads(state['training']), allow_reshard)
+                    check_same(self.folder, json.loads(state['training']), self.identity, allow_reshard)
                 self._forget_after(-1 if state is None else state['step'])
             except Exception as error:
                 problem = error
@@ -330,19 +330,6 @@ class Fit:
             self.step, self.seconds, self.molecules_seen = state['step'], state['seconds'], state['molecules_seen']
             self.saved_step = self.step
 
-    def _check_identity(self, there: dict[str, Any], allow_reshard: bool) -> None:
-        other = differences(there, self.identity)
-        if other and {name for name, *_ in other} == {'processes'}:
-            if not allow_reshard:
-                raise ValueError(f"'{self.folder}' holds a training with processes = {other[0][1]} (got "
-                                 f'{other[0][2]}): its noise is drawn per process, so it would not take the steps that '
-                                 "it would have taken; start as many as before, or give 'allow_reshard'")
-            return
-        if other:
-            found = ', '.join(f'{name} = {_short(a)} (got {_short(b)})' for name, a, b in other)
-            raise ValueError(f"'{self.folder}' holds a training with {found}: choose another folder, or remove this "
-                             'one')
-
     def _forget_after(self, step: int) -> None:
         """What came after the checkpoint will be done again; checkpoints that were passed over are set aside."""
         for path in checkpoints(self.folder):
@@ -360,7 +347,3 @@ class Fit:
         path = write_atomically(self.folder / name, lambda temporary: torch.save(state, temporary))
         raise FloatingPointError(f"step {self.step}: {what}; the batch is in '{path}'")
 
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else f'{text[:12]}…'

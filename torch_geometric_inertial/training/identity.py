@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, is_dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -49,6 +50,35 @@ def differences(there: dict[str, Any], here: dict[str, Any]) -> list[tuple[str, 
         elif json.dumps(a) != json.dumps(b):  # as text: one NaN is the other
             found.append((name, a, b))
     return found
+
+
+def check_same(folder: Path, there: dict[str, Any], here: dict[str, Any], allow_reshard: bool) -> None:
+    r"""Refuses to go on with the training of another identity.
+
+    Args:
+        folder (Path): Where it is, for messages.
+        there (dict): The identity of the training in the folder.
+        here (dict): That of the one that wants to go on.
+        allow_reshard (bool): Whether another number of processes is none.
+
+    Raises:
+        ValueError: With what differs.
+    """
+    other = differences(there, here)
+    if other and {name for name, *_ in other} == {'processes'}:
+        if not allow_reshard:
+            raise ValueError(f"'{folder}' holds a training with processes = {other[0][1]} (got {other[0][2]}): its "
+                             'noise is drawn per process, so it would not take the steps that it would have taken; '
+                             "start as many as before, or give 'allow_reshard'")
+        return
+    if other:
+        found = ', '.join(f'{name} = {_short(a)} (got {_short(b)})' for name, a, b in other)
+        raise ValueError(f"'{folder}' holds a training with {found}: choose another folder, or remove this one")
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f'{text[:12]}…'
 
 
 def hash_of(identity: dict[str, Any]) -> str:

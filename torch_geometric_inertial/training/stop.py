@@ -3,32 +3,20 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 from types import FrameType
-from typing import Any
+
+from torch_geometric_inertial.signals import CaughtSignals
 
 NAMES = ('', 'SIGTERM', 'SIGINT')
 
 
-class StopSignal:
-    r"""Catches SIGTERM and SIGINT for as long as the context lasts, and keeps which came, :obj:`name`. A second one
-    acts at once, as it would have without. Outside of the main thread nothing is caught."""
+class StopSignal(CaughtSignals):
+    r"""Keeps which signal came, :obj:`name`. A second one acts at once, as it would have without."""
     def __init__(self):
+        super().__init__()
         self.name = ''
-        self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> StopSignal:
-        if threading.current_thread() is threading.main_thread():
-            for name in NAMES[1:]:
-                number = getattr(signal, name)
-                self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def note(self, number: int, frame: FrameType | None) -> None:
         if self.name:
             if number == signal.SIGINT:
                 raise KeyboardInterrupt
