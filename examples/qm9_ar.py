@@ -87,7 +87,7 @@ def main() -> None:
                       'training data': evaluate(known, 'edm-qm9')}))
     write_sdf(generated, args.out / 'molecules.sdf', on_error='skip')
     draw_grid(generated[:16], args.out / 'molecules.png')
-    print(f"wrote {args.out / 'molecules.sdf'} and {args.out / 'molecules.png'}")
+    print(f"wrote {args.out / 'molecules.sdf'} and {args.out / 'molecules.png'} (green: right by its own bonds)")
 
 
 if __name__ == '__main__':

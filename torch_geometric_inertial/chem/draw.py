@@ -44,8 +44,8 @@ def draw_grid(
         path: The file, a PNG picture or, where its name ends in .svg, an SVG drawing that holds it.
         columns: Pictures in a row.
         size: Width of a picture in pixels.
-        captions: A line under each picture; by default its formula, with a green dot where all its valences are right
-            and a grey ring where not.
+        captions: A line under each picture; by default its formula, with a green dot where all valences are right by
+            its own bonds (by distances where it has none) and a grey ring where not.
 
     Raises:
         ValueError: If there is nothing to draw, an argument is not positive, or the captions do not match.
