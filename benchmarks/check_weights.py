@@ -26,15 +26,15 @@ PUBLISHED = """published, 10,000 samples of models trained on all of QM9, atom /
   all of QM9, fluorine included 99.0 / 95.2"""
 
 
-def real_molecules(elements: tuple[int, ...]) -> list[Data]:
-    """QM9's training split of EDM, with bonds and charges, of these elements; the embedded sample where there is none
+def real_molecules(elements: tuple[int, ...], split: str = 'train') -> list[Data]:
+    """A part of EDM's split of QM9, with bonds and charges, of these elements; the embedded sample where there is none
     beside the repository."""
     if not (FOLDER / 'qm9_geom.npz').is_file():
         return list(QM9Sample())
     with np.load(FOLDER / 'qm9_geom.npz') as file:
         a = {name: torch.from_numpy(file[name].astype(np.int64)) for name in file.files}
     out = []
-    for i in qm9_split(a['gdb_id'], 'train').nonzero().flatten().tolist():
+    for i in qm9_split(a['gdb_id'], split).nonzero().flatten().tolist():
         atoms, bonds = slice(*a['ptr'][i:i + 2].tolist()), slice(*a['bond_ptr'][i:i + 2].tolist())
         u, v, order = a['bond_u'][bonds], a['bond_v'][bonds], a['bond_order'][bonds]
         if set(a['z'][atoms].tolist()) <= set(elements):

@@ -46,7 +46,9 @@ class GraphStepper:
     @torch.no_grad()
     def enter(self, requests: list[GenerationRequest]) -> None:
         model, graph, num = self.model, self.model.graph, len(requests)
+        walked = torch.tensor([isinstance(r.scaffold, BondScaffold) for r in requests])
         begin = begin_tokens(model.graph_condition, requests, self.sampling)
+        begin = graph.begin(begin, walked.repeat_interleave(self.branches).to(begin.device))
         slots = FIRST_SLOTS if self.state is None else self.state['types'].size(1)
         uniform = torch.stack([graph_numbers(self.seed, r.index, model.max_atoms, graph.bonds.max_closures)
                                for r in requests]).to(begin.device)

@@ -74,20 +74,32 @@ class BondedNetwork(nn.Module):
         :func:`~torch_geometric_inertial.models.bonded_tokenization.read_molecules`.
 
         Args:
-            batch (Batch): The molecules; :obj:`groups` [B, G] and :obj:`properties` [B, P] where the model has them.
+            batch (Batch): The molecules; :obj:`groups` [B, G] and :obj:`properties` [B, P] where the model has them;
+                :obj:`walked` [B] if some are in the order of a walk
+                (:class:`~torch_geometric_inertial.training.RandomOrder`).
             generator (torch.Generator, optional): Source of the noise.
         """
         skeleton, pos = self.read(batch)
-        conditions = conditions_of(batch)
-        num = skeleton.length.numel()
-        log_prob = self.graph.log_prob(skeleton.graph, self.graph_condition(conditions, num, generator))
+        type_loss, bond_loss = self.graph_losses(skeleton, batch, generator)
+        coord_loss = self.place_loss(skeleton, pos, batch, generator)
+        return BondedLossTerms(type_loss + bond_loss + self.coord_weight * coord_loss, type_loss, bond_loss, coord_loss)
+
+    def graph_losses(self, skeleton: Skeleton, batch: Data,
+                     generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        r"""Those of types and of bonds."""
+        begin = self.graph_condition(conditions_of(batch), skeleton.length.numel(), generator)
+        log_prob = self.graph.log_prob(skeleton.graph, self.graph.begin(begin, batch.get('walked')))
         num_heavy = skeleton.graph.size.sum()
         type_loss, bond_loss = (-x.sum() / num_heavy for x in log_prob)
+        return type_loss, bond_loss
 
-        encoded = self.placer.encode(skeleton, self.place_condition(conditions, num, generator))
+    def place_loss(self, skeleton: Skeleton, pos: Tensor, batch: Data,
+                   generator: torch.Generator | None = None) -> Tensor:
+        r"""That of places."""
+        begin = self.place_condition(conditions_of(batch), skeleton.length.numel(), generator)
+        encoded = self.placer.encode(skeleton, begin)
         slot = torch.arange(pos.size(1), device=pos.device)
         row, slot = ((slot > 0) & (slot < skeleton.length.unsqueeze(1))).nonzero(as_tuple=True)
         place = self.placer.context(skeleton, encoded, pos, row, slot, generator)
         local = place.frame.to_local(pos[row, slot])
-        coord_loss = self.placer.head.loss(local, place.cond, self.num_draws, generator, place.around).mean()
-        return BondedLossTerms(type_loss + bond_loss + self.coord_weight * coord_loss, type_loss, bond_loss, coord_loss)
+        return self.placer.head.loss(local, place.cond, self.num_draws, generator, place.around).mean()

@@ -64,6 +64,7 @@ class GraphAutoregressor(nn.Module):
         self.index = nn.Embedding(max_atoms, channels)
         self.total_free = nn.Embedding(MAX_TOTAL + 1, channels)
         self.own_free = nn.Embedding(MAX_FREE + 2, channels)
+        self.walk = nn.Parameter(torch.zeros(channels))
         self.pair = nn.Sequential(nn.Linear(PAIR_FEATURES, 2 * pair_channels), nn.SiLU(),
                                   nn.Linear(2 * pair_channels, pair_channels))
         self.blocks = nn.ModuleList(PairBiasedBlock(channels, heads, pair_channels) for _ in range(num_layers))
@@ -73,6 +74,11 @@ class GraphAutoregressor(nn.Module):
         for module in (self.type_embedding, self.parent_order, self.closures, self.index, self.total_free,
                        self.own_free):
             nn.init.normal_(module.weight, std=0.3)
+
+    def begin(self, condition: Tensor, walked: Tensor | None) -> Tensor:
+        r"""The first tokens [B, C]: the condition [B, C], and whether the order of the atoms is that of a random walk
+        :obj:`walked` [B] instead of the canonical one."""
+        return condition if walked is None else condition + walked.unsqueeze(-1).to(condition.dtype) * self.walk
 
     # What one new token is made of, in the pass and in a step ------------------------------------------------------
 

@@ -12,6 +12,7 @@ from torch_geometric_inertial.nn.packing import Packing
 from torch_geometric_inertial.permute import permute_atoms
 
 SHARPNESS, NEAREST, FADE = 10.0, 0.8, 0.9  #: Per Å; share of the nearest atom; weight of an atom a step older.
+JUMP = 0.15  #: Probability that a walk goes on elsewhere.
 
 
 def random_orders(ptr: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -53,6 +54,44 @@ def traverse_orders(pos: Tensor, ptr: Tensor, generator: torch.Generator | None 
     return atoms.unpad(torch.stack(order, dim=1)) + ptr[atoms.batch]
 
 
+def walk_orders(z: Tensor, edge_index: Tensor, ptr: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    r"""A random walk along the bonds of each molecule's heavy atoms, then the hydrogens, by the atoms that bear them.
+
+    The walk begins at any heavy atom and goes depth first, as SMILES do; each step goes on at any other atom next to
+    those visited with probability 0.15. So every order in which a molecule can grow out of a part of it has its share.
+
+    Args:
+        z (Tensor): Atomic numbers [T].
+        edge_index (Tensor): Bonds, in both directions [2, E].
+        ptr (Tensor): Offsets [B + 1].
+        generator (torch.Generator, optional): Source of the draws.
+
+    Returns:
+        Tensor: Packed indices [T].
+    """
+    atoms = Packing(ptr)
+    batch_size, num = atoms.size
+    rows = torch.arange(batch_size, device=z.device)
+    bonded = torch.zeros(batch_size, num, num, device=z.device)
+    u, v = edge_index
+    bonded[atoms.batch[u], atoms.slot[u], atoms.slot[v]] = 1
+    left = atoms.pad(z) > 1
+    time = torch.zeros(batch_size, num, device=z.device)  # of the visit, from 1; 0 before it
+    for t in range(1, num + 1):
+        latest = (bonded * time.unsqueeze(2)).amax(dim=1)  # visit next to which an atom stands, 0 if next to none
+        jump = torch.rand(batch_size, 1, generator=generator, device=z.device) < JUMP
+        latest = torch.where(jump, latest.clamp(max=1), latest)
+        chance = torch.rand(batch_size, num, generator=generator, device=z.device)
+        draw = (latest + chance).masked_fill(~left, -1).argmax(dim=1)
+        time[rows, draw] = torch.where(left[rows, draw], t, time[rows, draw])
+        left[rows, draw] = False
+        if not bool(left.any()):
+            break
+    host = (bonded * time.unsqueeze(2)).amax(dim=1)
+    key = torch.where(time > 0, time, num + host)
+    return (atoms.batch * (2 * num + 2) + atoms.unpad(key)).argsort(stable=True)
+
+
 class RandomOrder:
     r"""Draws the order of the atoms of some molecules of a batch; the others stay as they are.
 
@@ -61,15 +100,17 @@ class RandomOrder:
     stream, which a :class:`~torch.utils.data.DataLoader` seeds anew for each worker and epoch.
 
     Args:
-        order (str): :obj:`'random'` (:func:`random_orders`) or :obj:`'traverse'` (:func:`traverse_orders`).
+        order (str): :obj:`'random'` (:func:`random_orders`), :obj:`'traverse'` (:func:`traverse_orders`) or, of
+            molecules with bonds, :obj:`'walk'` (:func:`walk_orders`), where :obj:`walked` [B] tells a model that writes
+            bonds which molecules are in an order that was drawn.
         probability (float): Of a molecule to have its order drawn. (default: :obj:`2 / 3`)
 
     Raises:
-        ValueError: If there is no such order, or :obj:`probability` is none.
+        ValueError: If there is no such order, :obj:`probability` is none, or a molecule has no bonds to walk along.
     """
     def __init__(self, order: str, probability: float = 2 / 3):
-        if order not in ('random', 'traverse'):
-            raise ValueError(f"'order' must be 'random' or 'traverse' (got '{order}')")
+        if order not in ('random', 'traverse', 'walk'):
+            raise ValueError(f"'order' must be 'random', 'traverse' or 'walk' (got '{order}')")
         if not 0 <= probability <= 1:
             raise ValueError(f"'probability' must be in [0, 1] (got {probability})")
         self.order, self.probability = order, probability
@@ -77,8 +118,14 @@ class RandomOrder:
     def __call__(self, data: Data, generator: torch.Generator | None = None) -> Data:
         data, ptr = copy.copy(data), ptr_of(data)
         drawn = torch.rand(ptr.numel() - 1, generator=generator, device=ptr.device) < self.probability
-        perm = (random_orders(ptr, generator) if self.order == 'random' else
-                traverse_orders(data.pos, ptr, generator))
+        if self.order == 'walk':
+            if data.get('edge_index') is None:
+                raise ValueError(f"order 'walk' needs bonds in 'edge_index' (got {data})")
+            perm, data.walked = walk_orders(data.z, data.edge_index, ptr, generator), drawn
+        elif self.order == 'traverse':
+            perm = traverse_orders(data.pos, ptr, generator)
+        else:
+            perm = random_orders(ptr, generator)
         kept = torch.arange(perm.numel(), device=perm.device)
         perm = torch.where(drawn[torch.repeat_interleave(ptr.diff())], perm, kept)
         return permute_atoms(data, perm, ptr, warn=False)
