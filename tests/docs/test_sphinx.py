@@ -17,3 +17,5 @@ def test_the_documentation_is_built_without_a_warning(tmp_path):
     assert run.returncode == 0, run.stderr[-3000:]
     reference = (tmp_path / 'api' / 'models.html').read_text(encoding='utf-8')
     assert 'InertialAR' in reference and 'add_hydrogens' in reference
+    tour = (tmp_path / 'tour.html').read_text(encoding='utf-8')
+    assert '<h1>Tour' in tour and 'QM9Sample' in tour and 'cell_type' not in tour
