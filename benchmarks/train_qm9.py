@@ -1,5 +1,5 @@
-r"""Trains the bundled generator `qm9` further: its graph part and its placer apart, since the first learns its molecules
-by heart long before the second has learned enough.
+r"""Trains the bundled generator `qm9` further: its graph part and its placer apart, since the first learns its
+molecules by heart long before the second has learned enough.
 
     python benchmarks/train_qm9.py --part graph --minutes 60 --out runs/qm9-graph
     python benchmarks/train_qm9.py --part places --minutes 240 --out runs/qm9-places
@@ -62,8 +62,8 @@ class Part(nn.Module):
 
 
 def packed(split: str, elements: tuple[int, ...], cache: Path) -> PackedMolecules:
-    """Molecules of the EDM split in canonical form with groups, HOMO and gap (eV). Of the training set only the half that
-    no regressor of the property protocol learns from has labels."""
+    """Molecules of the EDM split in canonical form with groups, HOMO and gap (eV). Of the training set only the half
+    that no regressor of the property protocol learns from has labels."""
     if not cache.is_file():
         with np.load(DATA / 'qm9' / 'qm9_geom.npz') as file:
             ids = torch.from_numpy(file['gdb_id'].astype(np.int64))

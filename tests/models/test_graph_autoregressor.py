@@ -75,8 +75,20 @@ def test_free_valences_of_ethene():
     assert NETWORK.graph.free_valences(graph).tolist() == [[[2, 0], [0, 0]]]
 
 
+def test_molecules_in_the_order_of_a_walk_have_another_first_token():
+    network = small_network()
+    torch.nn.init.normal_(network.graph.walk)
+    condition = network.graph_condition(None, len(MOLECULES))
+    walked = torch.arange(len(MOLECULES)) % 2 == 0
+    begin = network.graph.begin(condition, walked)
+    assert torch.equal(begin[~walked], condition[~walked])
+    torch.testing.assert_close(begin[walked], condition[walked] + network.graph.walk)
+    assert torch.equal(network.graph.begin(condition, None), condition)
+
+
 def test_every_parameter_learns():
     network = small_network()
-    loss = network.graph.log_prob(read(MOLECULES), network.graph_condition(None, len(MOLECULES)))
+    begin = network.graph.begin(network.graph_condition(None, len(MOLECULES)), torch.ones(len(MOLECULES)))
+    loss = network.graph.log_prob(read(MOLECULES), begin)
     (loss.type.sum() + loss.bond.sum()).backward()
     assert [name for name, p in network.graph.named_parameters() if p.grad is None or not p.grad.any()] == []

@@ -4,8 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch_geometric.data import Batch, Data
 
+from torch_geometric_inertial.datasets import QM9Sample
 from torch_geometric_inertial.training import RandomOrder
-from torch_geometric_inertial.training.atom_order import random_orders, traverse_orders
+from torch_geometric_inertial.training.atom_order import JUMP, random_orders, traverse_orders, walk_orders
+from torch_geometric_inertial.transforms import canonical
 
 
 def packed(sizes, seed=0):
@@ -76,6 +78,46 @@ def test_a_traverse_remembers_and_forgets():
     assert (third == 2).float().mean().item() == pytest.approx(expected, abs=4 * (0.25 / third.numel())**0.5)
 
 
+def chain(*bonds, z):
+    u, v = torch.tensor(bonds).T
+    return torch.tensor(z), torch.stack([torch.cat([u, v]), torch.cat([v, u])])
+
+
+def test_a_walk_is_an_order_that_a_model_with_bonds_reads():
+    from torch_geometric_inertial.models.bonded_tokenization import read_molecules
+    from torch_geometric_inertial.nn.atom_vocabulary import AtomVocabulary, atom_types_of
+    batch = canonical()(Batch.from_data_list(list(QM9Sample()[:60])))
+    walked = RandomOrder('walk', 1.0)(batch, torch.Generator().manual_seed(0))
+    assert walked.walked.all() and not torch.equal(walked.z, batch.z)
+    vocabulary = AtomVocabulary(atom_types_of(batch))
+    before, after = (read_molecules(b, vocabulary, 30, 4)[0] for b in (batch, walked))
+    assert torch.equal(before.graph.size, after.graph.size)
+    for a, b in ((before.graph.types, after.graph.types), (before.is_hydrogen, after.is_hydrogen)):
+        assert torch.equal(a.sort(dim=1).values, b.sort(dim=1).values)
+    assert 'walked' not in batch
+
+
+def test_a_walk_goes_depth_first_but_for_its_jumps():
+    """Atom 0 between the chains 1, 2 and 3, 4: from 0 to 1, depth first goes on to 2, a jump to 2 or 3."""
+    z, edge = chain((0, 1), (1, 2), (0, 3), (3, 4), z=[6] * 5)
+    n = 30_000
+    edges = torch.cat([edge + 5 * i for i in range(n)], dim=1)
+    perm = walk_orders(z.repeat(n), edges, torch.arange(0, 5 * n + 1, 5), torch.Generator().manual_seed(0)) % 5
+    perm = perm.view(n, 5)
+    assert (torch.bincount(perm[:, 0], minlength=5) / n - 1 / 5).abs().max() < 0.012  # any atom may be the first
+    begun = perm[(perm[:, 0] == 0) & (perm[:, 1] == 1)]
+    assert (begun[:, 2] == 2).float().mean().item() == pytest.approx(1 - JUMP / 2, abs=0.02)
+    neighbors = {(int(a), int(b)) for a, b in edge.T}
+    assert all(any((a, b) in neighbors for a in row[:i]) for row in perm[:200].tolist() for i, b in enumerate(row) if i)
+
+
+def test_hydrogens_follow_a_walk_by_their_atoms():
+    z, edge = chain((0, 1), (0, 2), (1, 3), (1, 4), z=[8, 6, 1, 1, 1])
+    for seed in range(8):
+        perm = walk_orders(z, edge, torch.tensor([0, 5]), torch.Generator().manual_seed(seed)).tolist()
+        assert perm in ([0, 1, 2, 3, 4], [1, 0, 3, 4, 2])
+
+
 def test_some_molecules_stay_as_they_are():
     before = packed([8] * 600)
     after = RandomOrder('random', 0.25)(before.clone(), torch.Generator().manual_seed(0))
@@ -85,12 +127,17 @@ def test_some_molecules_stay_as_they_are():
 
 
 @pytest.mark.parametrize('arguments, message', [
-    (('sorted', ), r"'order' must be 'random' or 'traverse' \(got 'sorted'\)"),
+    (('sorted', ), r"'order' must be 'random', 'traverse' or 'walk' \(got 'sorted'\)"),
     (('random', 1.5), r"'probability' must be in \[0, 1\] \(got 1.5\)"),
 ])
 def test_errors(arguments, message):
     with pytest.raises(ValueError, match=message):
         RandomOrder(*arguments)
+
+
+def test_a_walk_needs_bonds():
+    with pytest.raises(ValueError, match=r"order 'walk' needs bonds in 'edge_index' \(got Data"):
+        RandomOrder('walk')(packed([4]))
 
 
 def test_repr():

@@ -78,7 +78,8 @@ class GraphAutoregressor(nn.Module):
     def begin(self, condition: Tensor, walked: Tensor | None) -> Tensor:
         r"""The first tokens [B, C]: the condition [B, C], and whether the order of the atoms is that of a random walk
         :obj:`walked` [B] instead of the canonical one."""
-        return condition if walked is None else condition + walked.unsqueeze(-1).to(condition.dtype) * self.walk
+        walked = condition.new_zeros(condition.size(0)) if walked is None else walked.to(condition.dtype)
+        return condition + walked.unsqueeze(-1) * self.walk
 
     # What one new token is made of, in the pass and in a step ------------------------------------------------------
 
