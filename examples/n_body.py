@@ -18,7 +18,6 @@ from torch_geometric.data import Data
 
 from torch_geometric_inertial import GeoMFormer, GeoMFormerConfig
 from torch_geometric_inertial.datasets import NBody
-from torch_geometric_inertial.models import TrainingDomain
 from torch_geometric_inertial.training import FitConfig, KeepBest, PackedTargets, PositionLoss, fit
 
 #: Close encounters throw: gradients are clipped to their usual size.
@@ -78,7 +77,6 @@ def train_model(train: PackedTargets, val: PackedTargets, args: argparse.Namespa
     print(f'{model} learns from {len(train):,} trajectories for {args.max_minutes:g} minutes')
     keep = KeepBest(args.out / 'model', lambda loss: {f'val_{k}': v for k, v in errors(
         loss.model.predict(val, 500).vectors, val).items()}, 'val_mse',
-                    training_domain=TrainingDomain.of_molecules(train.atom_columns['z'], train.ptr).to_dict(),
                     training=dict(preset=args.preset, seed=args.seed, lr=args.lr, batch_size=args.batch_size,
                                   trajectories=len(train)))
     config = FitConfig(num_steps=args.num_steps, max_minutes=args.max_minutes, lr=args.lr,

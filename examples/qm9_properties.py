@@ -21,7 +21,7 @@ from torch_geometric.datasets import QM9
 from torch_geometric_inertial import GeoMFormer, PaiNN, TorchMDNet
 from torch_geometric_inertial.datasets import EXTENSIVE, QM9_TARGETS, QM9Sample, gdb_ids, qm9_split, qm9_target
 from torch_geometric_inertial.metrics import halves, size_only_mae
-from torch_geometric_inertial.models import AtomPredictor, TrainingDomain
+from torch_geometric_inertial.models import AtomPredictor
 from torch_geometric_inertial.ops.segment import segment_sum
 from torch_geometric_inertial.training import FitConfig, KeepBest, PackedTargets, PropertyLoss, fit
 
@@ -113,7 +113,6 @@ def train_model(parts: dict[str, PackedTargets], args: argparse.Namespace) -> At
     print(f'{model} learns {args.target} from {len(train):,} molecules for {args.max_minutes:g} minutes')
     keep = KeepBest(args.out / 'model', lambda loss: dict(val_mae=mae(loss.model.predict(valid).scalars, valid)),
                     'val_mae', target=args.target, unit=QM9_TARGETS[args.target],
-                    training_domain=TrainingDomain.of_molecules(train.atom_columns['z'], train.ptr).to_dict(),
                     training=dict(data='QM9Sample' if args.root is None else 'QM9 without fluorine, EDM split',
                                   half=args.half, molecules=len(train), minutes=args.max_minutes, seed=args.seed,
                                   lr=args.lr, batch_size=args.batch_size))

@@ -14,7 +14,7 @@ import torch
 
 from torch_geometric_inertial import GeoMFormer, GeoMFormerConfig, PaiNN, TorchMDNet
 from torch_geometric_inertial.datasets import RevisedMD17
-from torch_geometric_inertial.models import AtomPredictor, TrainingDomain
+from torch_geometric_inertial.models import AtomPredictor
 from torch_geometric_inertial.training import EnergyForceLoss, FitConfig, KeepBest, PackedTargets, fit
 
 MEV = 43.364  #: In a kcal/mol.
@@ -76,10 +76,9 @@ def train_model(train: PackedTargets, val: PackedTargets, args: argparse.Namespa
     """The model that did best on the validation frames."""
     model = new_model(tuple(train.atom_columns['z'].unique().tolist()), args)
     loss = EnergyForceLoss(model, train, args.energy_weight, 1 - args.energy_weight)
-    domain = TrainingDomain.of_molecules(train.atom_columns['z'], train.ptr).to_dict()
     print(f'{model} learns from {len(train)} frames of {args.name} for {args.max_minutes:g} minutes')
     keep = KeepBest(args.out / 'model', lambda loss: {f'val_{k}': v for k, v in errors(loss.model, val).items()},
-                    'val_force_mae', energy_unit='kcal/mol', training_domain=domain,
+                    'val_force_mae', energy_unit='kcal/mol',
                     training=dict(data=f'rMD17 {args.name}, split {args.split}', minutes=args.max_minutes,
                                   seed=args.seed, lr=args.lr, batch_size=args.batch_size, frames=len(train)))
     config = FitConfig(num_steps=args.num_steps, max_minutes=args.max_minutes, batch_size=args.batch_size, lr=args.lr,

@@ -108,7 +108,7 @@ def test_results_of_several_models_can_be_frozen_and_written(tmp_path):
     np.testing.assert_allclose(read(tmp_path / 'water.extxyz').get_forces(), forces, atol=1e-7)
 
 
-DOMAIN = TrainingDomain((9, 9), (1, 6, 8), ('C2H6O', ))
+DOMAIN = TrainingDomain((9, 9), (1, 6, 8), ('C2H6O', ), (3, 3))
 
 
 @pytest.mark.parametrize('name, difference', [

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from torch_geometric_inertial import AtomAutoregressor, InertialAR
 from torch_geometric_inertial.files import sha256_of
+from torch_geometric_inertial.models import TrainingDomain
 from torch_geometric_inertial.models.pretrained import BUNDLED, CONFIG_FILE, WEIGHTS_FILE
 
 
@@ -27,6 +28,19 @@ def test_what_is_loaded_is_what_was_saved(saved):
         assert name == other and a.dtype == b.dtype and torch.equal(a, b)
     for a, b in zip(model.generate(3, num_steps=4), again.generate(3, num_steps=4), strict=True):
         assert torch.equal(a.z, b.z) and torch.equal(a.pos, b.pos)
+
+
+def test_the_training_domain_goes_through_files(make_model, tmp_path):
+    model = make_model()
+    again = InertialAR.from_pretrained(model.save_pretrained(tmp_path / 'unknown'))
+    assert again.training_domain is None
+    again.training_domain = TrainingDomain((3, 29), (1, 6, 8), (), (1, 9))
+    for i in range(2):
+        again = InertialAR.from_pretrained(again.save_pretrained(tmp_path / str(i)))
+        assert again.training_domain == TrainingDomain((3, 29), (1, 6, 8), (), (1, 9))
+    bundled = InertialAR.from_pretrained('qm9')
+    assert InertialAR.from_pretrained(bundled.save_pretrained(tmp_path / 'qm9')).training_domain \
+        == bundled.training_domain is not None
 
 
 def test_half_precision_halves_the_file_and_is_close(make_model, tmp_path):

@@ -368,7 +368,10 @@ def test_the_record_is_what_was_done_not_what_was_asked_for(script, tmp_path):
     trained = fit(model, data, tmp_path / 'training', limited, augment=slow)
     steps = load_checkpoint(tmp_path / 'training')['step']
     trained.save_pretrained(tmp_path / 'model', training=dict(steps=10_000, data='waters'))
-    said = json.loads((tmp_path / 'model' / 'config.json').read_text())['training']
+    facts = json.loads((tmp_path / 'model' / 'config.json').read_text())
+    said = facts['training']
+    assert facts['training_domain'] == dict(num_atoms=[5, 5], elements=[1, 6, 8], formulas=['CH3O'],
+                                            num_heavy_atoms=[2, 2])
     assert 0 < steps < 100 and said['steps'] == steps and said['molecules_seen'] == 8 * steps
     assert said['molecules'] == 16 and said['data'] == 'waters' and 0.008 <= said['minutes'] < 1
     assert json.loads((tmp_path / 'training' / 'training.json').read_text())['done'] == {

@@ -111,7 +111,7 @@ class InertialCalculator(Calculator):
         with torch.inference_mode(False):
             models = [AtomPredictor.from_pretrained(folder) for folder in folders]
         facts = [json.loads((folder / CONFIG_FILE).read_text()) for folder in folders]
-        kwargs.setdefault('domains', list(filter(None, map(TrainingDomain.of_facts, facts))))
+        kwargs.setdefault('domains', [m.training_domain for m in models if m.training_domain is not None])
         if energy_unit is None:
             stated = {each.get('energy_unit') for each in facts}
             if len(stated) != 1 or None in stated:

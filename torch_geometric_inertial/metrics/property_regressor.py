@@ -53,7 +53,7 @@ class PropertyRegressor:
         if not {'target', 'unit'} <= facts.keys():
             raise ValueError(f"'{folder / CONFIG_FILE}' must state the 'target' and the 'unit' of what the model "
                              f"predicts (got {sorted(facts)})")
-        return cls(model, facts['target'], facts['unit'], domain=TrainingDomain.of_facts(facts), strict=strict)
+        return cls(model, facts['target'], facts['unit'], domain=model.training_domain, strict=strict)
 
     def __call__(self, molecules: Sequence[Data]) -> Tensor:
         r"""Values [B], float64; two atoms in one place are no error here, since generators may write them.

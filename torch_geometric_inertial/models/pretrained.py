@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from torch_geometric_inertial.files import sha256_of, write_all_atomically
+from torch_geometric_inertial.models.training_domain import TrainingDomain
 
 BUNDLED = Path(__file__).parent.parent / 'weights'  #: Models that come with the package, one folder a name.
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = 'config.json', 'model.safetensors', 'README.md'
@@ -23,11 +24,13 @@ class Pretrained:
     r"""Saving and loading for a model class that has :obj:`config` and :obj:`config_class`.
 
     A model that :func:`~torch_geometric_inertial.training.fit` returned has a :obj:`training_record`, what the trainer
-    counted, which is stored with it.
+    counted, and a :obj:`training_domain`, what its molecules were; both are stored with it, and the latter is loaded,
+    so that the model can say where it is asked about something else.
     """
     config: Any
     config_class: Any
     training_record: dict[str, Any] | None = None
+    training_domain: TrainingDomain | None = None
 
     def save_pretrained(self, folder: str | Path, *, card: str | None = None, dtype: torch.dtype | None = None,
                         **facts) -> Path:
@@ -49,6 +52,8 @@ class Pretrained:
         if self.training_record is not None:
             facts['training'] = {**facts.get('training', {}), **self.training_record}
             card = _card(self, self.training_record) if card is None else card
+        if self.training_domain is not None:
+            facts.setdefault('training_domain', self.training_domain.to_dict())
         config = dict(model=type(self).__name__, units='angstrom', config=self.config.to_dict(), **facts)
         json.dumps(config)  # what cannot be written fails before anything is
 
@@ -99,6 +104,7 @@ class Pretrained:
         with torch.inference_mode(False):  # parameters made in it would have no derivatives ever
             model = kind(config)  # type: ignore[call-arg]
         assert isinstance(model, nn.Module)
+        model.training_domain = TrainingDomain.of_facts(facts)
         tensors = read_weights(folder / WEIGHTS_FILE, facts.get('sha256'))
         own = model.state_dict()
         for what, names in (('lack', own.keys() - tensors.keys()), ('have unknown', tensors.keys() - own.keys())):

@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -23,6 +23,8 @@ class TrainingDomain(ModelConfig):
         num_atoms (tuple): Atoms of the smallest and of the largest molecule.
         elements (tuple): Atomic numbers, or other types of atoms.
         formulas (tuple): Their formulas in Hill's order, if they are few; empty otherwise.
+        num_heavy_atoms (tuple, optional): The same as :obj:`num_atoms` without hydrogens; :obj:`None` where types are
+            no atomic numbers.
 
     Raises:
         ValueError: If the sizes are none, or there are no elements.
@@ -30,26 +32,39 @@ class TrainingDomain(ModelConfig):
     num_atoms: tuple[int, int]
     elements: tuple[int, ...]
     formulas: tuple[str, ...] = ()
+    num_heavy_atoms: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check(distinct=('elements', 'formulas'))
         if not 1 <= self.num_atoms[0] <= self.num_atoms[1]:
             raise ValueError(f"'num_atoms' must be a smallest and a largest number of atoms (got {self.num_atoms})")
+        heavy = self.num_heavy_atoms
+        if heavy is not None and not 0 <= heavy[0] <= heavy[1] <= self.num_atoms[1]:
+            raise ValueError("'num_heavy_atoms' must be a smallest and a largest number of the atoms of a molecule "
+                             f'(got {heavy} and {self.num_atoms} atoms)')
         if not self.elements:
             raise ValueError("'elements' must hold at least one type of atoms (got ())")
 
     @classmethod
     def of_molecules(cls, z: Tensor, ptr: Tensor) -> TrainingDomain:
         r"""That of packed molecules: atomic numbers [N] and offsets [B + 1]."""
-        size, formulas = ptr.diff(), set()
+        size, formulas, heavy = ptr.diff(), set(), None
         if int(z.min()) > 0:
+            count = torch.cat([ptr.new_zeros(1), (z > 1).cumsum(0)])[ptr].diff()
+            heavy = int(count.min()), int(count.max())
             for molecule in z.cpu().split(size.tolist()):
                 formulas.add(formula(molecule))
                 if len(formulas) > MOST_FORMULAS:
                     formulas.clear()
                     break
-        return cls((int(size.min()), int(size.max())), tuple(sorted(set(z.tolist()))), tuple(sorted(formulas)))
+        return cls((int(size.min()), int(size.max())), tuple(z.unique().tolist()), tuple(sorted(formulas)), heavy)
+
+    @classmethod
+    def of_training_set(cls, data: Any) -> TrainingDomain | None:
+        r"""That of packed molecules with :obj:`z` and :obj:`ptr`; :obj:`None` for others, such as those on disk."""
+        z, ptr = getattr(data, 'z', None), getattr(data, 'ptr', None)
+        return cls.of_molecules(z, ptr) if isinstance(z, Tensor) and isinstance(ptr, Tensor) else None
 
     @classmethod
     def of_facts(cls, facts: Mapping[str, Any]) -> TrainingDomain | None:
@@ -65,19 +80,21 @@ class TrainingDomain(ModelConfig):
             raise ValueError(f"'training_domain' must have 'num_atoms' and 'elements' (got {stated!r:.80})")
         return cls.of(None, dict(stated))
 
-    def strangeness(self, z: Tensor) -> str | None:
+    def strangeness(self, z: Tensor, lacks: Literal['nothing', 'hydrogens', 'atoms'] = 'nothing') -> str | None:
         r"""How a molecule of these atomic numbers [N] differs from all of the training set; :obj:`None` if it does
-        not."""
+        not. Of one that lacks hydrogens the heavy atoms are counted, and one that lacks any atoms may be small."""
         unknown = sorted(set(z.tolist()) - set(self.elements))
         if unknown:
             names = ', '.join(SYMBOLS[k] if 0 < k < len(SYMBOLS) else str(k) for k in unknown)
             return f'has elements that the training molecules lack: {names}'
-        low, high = self.num_atoms
-        if self.formulas and (found := formula(z)) not in self.formulas:
+        if lacks == 'nothing' and self.formulas and (found := formula(z)) not in self.formulas:
             return f"is {found}; all training molecules were {' or '.join(self.formulas)}"
-        if not low <= z.numel() <= high:
-            size = f'{low}' if low == high else f'{low} to {high}'
-            return f'has {z.numel()} atoms; the training molecules had {size}'
+        for size, what, known, is_whole in (
+                (int((z > 1).sum()), 'heavy atoms', self.num_heavy_atoms, lacks != 'atoms'),
+                (z.numel(), 'atoms', self.num_atoms, lacks == 'nothing')):
+            if known is not None and (size > known[1] or (is_whole and size < known[0])):
+                few = f'{known[0]}' if known[0] == known[1] else f'{known[0]} to {known[1]}'
+                return f'has {size} {what}; the training molecules had {few}'
         return None
 
 

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from torch_geometric_inertial.files import locked_folder, write_atomically
 from torch_geometric_inertial.models.pretrained import Pretrained
+from torch_geometric_inertial.models.training_domain import TrainingDomain
 from torch_geometric_inertial.training.batches import AtomBatches, Batches, MoleculeBatches, mixed
 from torch_geometric_inertial.training.checkpoint import checkpoints, load_checkpoint, remove_orphans, save_checkpoint
 from torch_geometric_inertial.training.distributed import World, join_world
@@ -56,7 +57,7 @@ def fit(model: nn.Module, data: TrainingSet, folder: str | Path, config: FitConf
 
     If :obj:`folder` holds checkpoints of the same training, goes on from the newest good one. What was really done,
     steps, molecules and minutes, stands in :obj:`folder/training.json`, in :obj:`training_record` of the returned model
-    and, from there, in the :obj:`config.json` of its :obj:`save_pretrained`.
+    and, beside the :obj:`training_domain` of sets in memory, in the :obj:`config.json` of its :obj:`save_pretrained`.
 
     SIGTERM and SIGINT (Ctrl-C) end the training after the step that is under way, with a checkpoint. After SIGTERM the
     function returns as usual, and :obj:`training_record['stopped_by']` says so: a script that is preempted ends well
@@ -98,6 +99,7 @@ class Fit:
             raise ValueError("'mean_over' of the model must be 'molecules' or, with data that have 'ptr', 'atoms' "
                              f"(got '{self.mean_over}')")
         self.model, self.data, self.folder = model.to(world.device), data, folder
+        self.domain = TrainingDomain.of_training_set(data)
         self.config, self.world, self.augment, self.evaluate = config, world, augment, evaluate
         matrices = [p for p in model.parameters() if p.dim() > 1]
         others = [p for p in model.parameters() if p.dim() <= 1]
@@ -268,10 +270,10 @@ class Fit:
         return record | (dict(stopped_by=self.stopped_by) if self.stopped_by else {})
 
     def _averaged(self) -> nn.Module:
-        """The averaged model in evaluation mode; what it saves of itself says how far it was trained."""
+        """The averaged model in evaluation mode; what it saves of itself says how far it was trained, and on what."""
         for part in self.ema.module.modules():
             if isinstance(part, Pretrained):
-                part.training_record = self.record()
+                part.training_record, part.training_domain = self.record(), self.domain
         return self.ema.module.eval()
 
     def save(self, last: bool = False) -> None:
@@ -346,4 +348,3 @@ class Fit:
         state = dict(step=self.step, index=index, z=batch.z, pos=batch.pos, ptr=batch.ptr)
         path = write_atomically(self.folder / name, lambda temporary: torch.save(state, temporary))
         raise FloatingPointError(f"step {self.step}: {what}; the batch is in '{path}'")
-

@@ -72,6 +72,11 @@ class PackedTargets:
                    *({name: torch.cat([data[name] for data in items]) for name in names}
                      for names in (atom_columns, molecule_columns)))
 
+    @property
+    def z(self) -> Tensor:
+        r"""Types of the atoms [T]."""
+        return self.atom_columns['z']
+
     def __len__(self) -> int:
         return self.ptr.numel() - 1
 
