@@ -151,6 +151,13 @@ def test_train_goes_on_where_it_was_and_writes_weights(molecules, tmp_path, caps
     assert Quetzal.from_pretrained(tmp_path / 'run' / 'model').config.order == 'traverse'
 
 
+def test_train_learns_walks_along_bonds(molecules, tmp_path):
+    """So that `complete` can go on from a part."""
+    assert main(['train', f'--file={molecules}', f'--out={tmp_path / "run"}', TINY, '--fit_config.num_steps=8',
+                 '--fit_config.batch_size=3']) == 0
+    assert InertialAR.from_pretrained(tmp_path / 'run' / 'model').network.graph.walk.any()
+
+
 def test_train_learns_groups(molecules, tmp_path):
     assert main(['train', f'--file={molecules}', f'--out={tmp_path / "run"}', '--groups=qm9',
                  '--changes={channels: 32, heads: 2, graph_layers: 1, place_layers: 1, head_channels: 16}',

@@ -22,6 +22,7 @@ from torch_geometric_inertial.transforms import FunctionalGroups, InertialFrame,
 CHUNK = 512  #: Molecules that are checked together.
 READ = ('z', 'pos', 'edge_index', 'edge_attr', 'formal_charge', 'groups')
 MODELS: dict[str, Any] = {'InertialAR': InertialAR, 'Quetzal': Quetzal}
+WALKS = 0.3  #: Share of molecules with bonds that are read in the order of a random walk.
 POSES = {'InertialAR': RandomPose(30.0, 0.5), 'Quetzal': RandomPose(180.0, 1.0)}  #: Of models without bonds.
 
 
@@ -97,12 +98,14 @@ def train(
         network.fit_properties(values)
     print(f'{network} learns from {len(molecules):,} molecules')
 
-    pose, order = RandomPose(180.0) if bonds else POSES[model], config.order
+    pose, order = RandomPose(180.0) if bonds else POSES[model], None
+    if bonds:
+        order = RandomOrder('walk', WALKS)  # so that `complete` can go on from a part
+    elif config.order not in ORDERS:
+        order = RandomOrder(config.order)
 
     def augment(data, generator):
-        if order in ('random', 'traverse'):
-            data = RandomOrder(order)(data, generator)
-        return pose(data, generator)
+        return pose(data if order is None else order(data, generator), generator)
 
     trained: Any = fit(network, molecules, out / 'checkpoints', fit_config, augment=augment, progress=True,
                        allow_reshard=allow_reshard)
