@@ -11,15 +11,15 @@ NAMES = ('', 'SIGTERM', 'SIGINT')
 
 
 class StopSignal(CaughtSignals):
-    r"""Keeps which signal came, :obj:`name`. A second one acts at once, as it would have without."""
+    r"""Keeps which signal came first, :obj:`name`. A SIGINT after that acts at once. Another SIGTERM does nothing:
+    where a scheduler ends a job, the scheduler and :obj:`torchrun` both send one to the same process."""
     def __init__(self):
         super().__init__()
         self.name = ''
 
     def note(self, number: int, frame: FrameType | None) -> None:
-        if self.name:
-            if number == signal.SIGINT:
-                raise KeyboardInterrupt
-            raise SystemExit(128 + number)
-        self.name = signal.Signals(number).name
-        print(f'{self.name}: the training stops after this step; once more to stop at once', file=sys.stderr)
+        if not self.name:
+            self.name = signal.Signals(number).name
+            print(f'{self.name}: the training stops after this step; SIGINT (Ctrl-C) to stop at once', file=sys.stderr)
+        elif number == signal.SIGINT:
+            raise KeyboardInterrupt
