@@ -5,7 +5,7 @@ import torch
 from torch_geometric.data import Batch, Data
 
 from torch_geometric_inertial import as_data, as_molecules, from_smiles, to_ase, to_mol
-from torch_geometric_inertial.chem import Properties, write_sdf, write_xyz
+from torch_geometric_inertial.chem import Properties, as_items, write_sdf, write_xyz
 
 Chem = pytest.importorskip('rdkit.Chem')
 ETHANOL = from_smiles('CCO')
@@ -31,6 +31,17 @@ def test_several_molecules(tmp_path):
     assert as_molecules([]) == []
     with pytest.raises(ValueError, match=r"two.xyz' must hold one molecule \(got 2\)"):
         as_data(tmp_path / 'two.xyz')
+
+
+def test_what_is_no_molecule_keeps_its_place(tmp_path):
+    (tmp_path / 'two.xyz').write_text('1\nbroken\nC 0 0 zero\n1\nhelium\nHe 0 0 0\n')
+    broken, helium = as_items(tmp_path / 'two.xyz')
+    assert isinstance(broken, ValueError) and "record 0 ('broken'), line 3" in str(broken)
+    assert helium.z.tolist() == [2]
+    with pytest.raises(ValueError, match=r"two.xyz: record 0 \('broken'\), line 3"):
+        as_molecules(tmp_path / 'two.xyz')
+    items = as_items(['CCO', None, broken])
+    assert items[0].num_nodes == 9 and 'a molecule must be' in str(items[1]) and items[2] is broken
 
 
 def test_what_is_no_molecule():

@@ -2,12 +2,13 @@
 import json
 import os
 import signal
+import warnings
 
 import pytest
 import torch
 from torch_geometric.data import Batch
 
-from torch_geometric_inertial import InertialAR, Quetzal
+from torch_geometric_inertial import InertialAR, Quetzal, from_smiles
 from torch_geometric_inertial.chem import read_jsonl, read_sdf, read_xyz, write_jsonl, write_sdf, write_xyz
 from torch_geometric_inertial.cli.files import write_molecules
 from torch_geometric_inertial.cli.interrupt import Stopped
@@ -225,6 +226,39 @@ def test_one_bad_molecule_of_three_does_not_stop_the_others(tmp_path, capsys):
     assert '1 thiol: ' in capsys.readouterr().err
     assert [data.title for data in read_sdf(tmp_path / 'c.sdf')] == ['methanol, 0', 'methanol, 1', 'ethane, 0',
                                                                     'ethane, 1']
+
+
+NAPHTHALENE = from_smiles('c1ccc2ccccc2c1')
+LARGE = 'has 10 heavy atoms; the training molecules had 1 to 9'
+
+
+@pytest.mark.parametrize('command, name, option', [
+    ('hydrogens', 'molecule 2', []), ('complete', "'scaffold'", ['--num-samples=1']), ('score', 'molecule 0', [])])
+def test_molecules_larger_than_those_of_the_training_are_named(command, name, option, tmp_path, capsys):
+    pair = [from_smiles('CO'), NAPHTHALENE]
+    if command != 'score':
+        pair = [data.subgraph(data.z > 1) for data in pair]
+    pair[1].title = 'naphthalene'
+    for data in pair:
+        write_xyz([data], tmp_path / f'{data.title}.xyz')
+    small, large = ((tmp_path / f'{data.title}.xyz').read_text() for data in pair)
+    (tmp_path / 'three.xyz').write_text(f'{small}1\nbroken\nC 0 0\n{large}')
+    arguments = [command, str(tmp_path / 'three.xyz'), '--num-steps=2', *option]
+    arguments += [] if command == 'score' else [f'--out={tmp_path / "out.sdf"}']
+    for strict in ([], ['--strict']):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter('always')
+            assert main([*arguments, *strict]) == 0
+        out, err = capsys.readouterr()
+        told = err + ''.join(str(w.message) for w in caught)
+        assert (f'{name} {LARGE}' in told and 'the model may be wrong there' in told) or strict
+        if strict or command != 'hydrogens':
+            assert f'     2 naphthalene: {name} {LARGE}' in err
+        if command != 'score':
+            assert [data.title.split(',')[0] for data in read_sdf(tmp_path / 'out.sdf')] == [
+                'CO', 'naphthalene'][:1 if strict else 2]
+        else:
+            assert len(out.splitlines()) == (2 if strict else 3)
 
 
 @pytest.mark.parametrize('command', ['hydrogens', 'complete', 'score'])

@@ -3,7 +3,8 @@ import sys
 
 import pytest
 
-from torch_geometric_inertial.cli.main import COMMANDS, main
+from torch_geometric_inertial.cli.hydrogens import hydrogens
+from torch_geometric_inertial.cli.main import COMMANDS, _with_values, main
 
 
 def test_without_a_command_all_are_listed(capsys):
@@ -46,6 +47,23 @@ def test_a_mistake_is_one_line_and_status_1(tmp_path, capsys):
     assert main(['evaluate', str(tmp_path / 'molecules.pdf')]) == 1
     error = capsys.readouterr().err
     assert error.startswith('inertial evaluate: ') and 'ends in one of .sdf' in error and error.count('\n') == 1
+
+
+def test_a_warning_is_one_line(tmp_path):
+    (tmp_path / 'two.xyz').write_text('1\nbroken\nC 0 0 zero\n1\nhelium\nHe 0 0 0\n')
+    command = [sys.executable, '-m', 'torch_geometric_inertial', 'view', 'two.xyz']
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 0 and (tmp_path / 'molecules.png').is_file()
+    assert result.stderr.startswith('inertial view: ') and "('broken')" in result.stderr
+    assert result.stderr.count('\n') == 1
+
+
+@pytest.mark.parametrize('words, read', [
+    (['--strict', 'a.xyz'], ['--strict=true', 'a.xyz']), (['a.xyz', '--strict'], ['a.xyz', '--strict=true']),
+    (['--strict', 'false'], ['--strict', 'false']), (['--strict=false'], ['--strict=false']),
+    (['--seed', '1'], ['--seed', '1'])])
+def test_a_flag_needs_no_value(words, read):
+    assert _with_values(words, hydrogens) == read
 
 
 def test_a_missing_jsonargparse_is_named():

@@ -8,6 +8,8 @@ from torch_geometric.data import Batch, Data
 from torch_geometric_inertial import InertialAR, from_smiles, to_mol
 from torch_geometric_inertial.chem import write_sdf
 from torch_geometric_inertial.datasets import QM9Sample
+from torch_geometric_inertial.metrics import hydrogen_report
+from torch_geometric_inertial.models import TrainingDomain
 
 STEPS = dict(num_steps=2)
 
@@ -83,6 +85,70 @@ def test_a_smiles_is_a_scaffold(model):
 def test_what_is_no_molecule_is_named(model, data, message):
     with pytest.raises(ValueError, match=message):
         model.log_prob(data)
+
+
+LARGE = 'has 10 heavy atoms; the training molecules had 1 to 9'
+
+
+def heavy_atoms(smiles):
+    data = from_smiles(smiles)
+    return without_bonds(data.subgraph(data.z > 1))
+
+
+@pytest.mark.parametrize('call, name', [
+    (lambda m, **kwargs: m.log_prob(['CO', 'c1ccc2ccccc2c1'], **STEPS, **kwargs), 'molecule 1'),
+    (lambda m, **kwargs: m.add_hydrogens(heavy_atoms('c1ccc2ccccc2c1'), num_steps=2, **kwargs), "'heavy'"),
+    (lambda m, **kwargs: m.add_hydrogens([heavy_atoms('CO'), heavy_atoms('c1ccc2ccccc2c1')], num_steps=2, **kwargs),
+     "molecule 1 of 'heavy'"),
+    (lambda m, **kwargs: m.complete(heavy_atoms('c1ccc2ccccc2c1'), 2, num_steps=2, **kwargs), "'scaffold'"),
+], ids=['log_prob', 'add_hydrogens', 'list', 'complete'])
+def test_molecules_larger_than_those_of_the_training_are_named_once(model, call, name):
+    with pytest.warns(UserWarning) as caught:
+        call(model)
+    assert [str(w.message) for w in caught] == [f'{name} {LARGE}: the model may be wrong there']
+    with pytest.raises(ValueError, match=f'{name} {LARGE}'):
+        call(model, strict=True)
+
+
+def test_many_large_molecules_are_one_warning(model):
+    with pytest.warns(UserWarning) as caught:
+        model.add_hydrogens([heavy_atoms('c1ccc2ccccc2c1')] * 7, num_steps=2)
+    expected = ', '.join(f"molecule {i} of 'heavy' {LARGE}" for i in range(5))
+    assert [str(w.message) for w in caught] == [f'{expected} (and 2 more): the model may be wrong there']
+
+
+def test_a_model_warns_of_nothing_that_it_has_seen(model, molecules, recwarn):
+    model.log_prob(molecules, **STEPS, strict=True)
+    model.add_hydrogens([heavy_atoms('CO'), heavy_atoms('N')], num_steps=2, strict=True)
+    model.complete(heavy_atoms('C'), num_steps=2, strict=True)
+    assert not recwarn.list
+
+
+def test_the_domain_is_that_of_the_training(tmp_path, model):
+    narrow = InertialAR.from_pretrained('qm9')
+    narrow.training_domain = TrainingDomain((3, 12), (1, 6), (), (1, 4))
+    with pytest.raises(ValueError, match='molecule 0 has elements that the training molecules lack: O'):
+        narrow.log_prob('CO', **STEPS, strict=True)
+    with pytest.raises(ValueError, match="'heavy' has 5 heavy atoms; the training molecules had 1 to 4"):
+        narrow.add_hydrogens(heavy_atoms('CCCCC'), strict=True)
+    narrow.training_domain = None
+    narrow.add_hydrogens(heavy_atoms('CCCCC'), num_steps=2, strict=True)
+
+
+def test_one_bad_molecule_of_many_keeps_its_place_in_the_stream(model, molecules):
+    bad = Data(z=torch.tensor([6, 16]), pos=torch.tensor([[0.0, 0, 0], [1.82, 0, 0]]))
+    heavy = [heavy_atoms('CO'), bad, heavy_atoms('CCO'), None, heavy_atoms('c1ccc2ccccc2c1')]
+    written = list(model.stream_hydrogens(heavy, num_steps=4, strict=True))
+    assert [type(data) for data in written] == [Data, ValueError, Data, ValueError, ValueError]
+    assert 'molecule 1 is not a molecule for this model: the model knows no S' in str(written[1])
+    assert 'a molecule must be' in str(written[3]) and f'molecule 4 {LARGE}' == str(written[4])
+    alone = model.add_hydrogens([heavy_atoms('CO'), heavy_atoms('N'), heavy_atoms('CCO')], num_steps=4)
+    for a, b in ((written[0], alone[0]), (written[2], alone[2])):  # what others are does not matter
+        torch.testing.assert_close(a.pos, b.pos, atol=1e-3, rtol=0)
+    report = hydrogen_report(written, [from_smiles('CO'), bad, from_smiles('CCO'), bad, bad])
+    assert report.right_count == 0.4
+    with pytest.raises(ValueError, match=r"molecule 1 of 'heavy' is not a molecule .* the model knows no S"):
+        model.add_hydrogens(heavy[:3])
 
 
 def test_inference_mode_changes_nothing(model, molecules, expected):

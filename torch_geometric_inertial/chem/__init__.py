@@ -4,7 +4,7 @@ The only place that imports RDKit, and only where a function needs it.
 """
 from torch_geometric_inertial.chem.ase import from_ase, to_ase
 from torch_geometric_inertial.chem.bond_tables import Bonds, table_bonds
-from torch_geometric_inertial.chem.convert import as_data, as_molecules, is_one_molecule
+from torch_geometric_inertial.chem.convert import as_data, as_items, as_molecules, is_one_molecule
 from torch_geometric_inertial.chem.cut import cut_bond
 from torch_geometric_inertial.chem.draw import draw_grid
 from torch_geometric_inertial.chem.formats import read_molecules, read_records, write_molecules
@@ -23,6 +23,7 @@ __all__ = [
     'Properties',
     'Record',
     'as_data',
+    'as_items',
     'as_molecules',
     'cut_bond',
     'draw_grid',

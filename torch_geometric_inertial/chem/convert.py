@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from torch_geometric.data import Batch, Data
 
 from torch_geometric_inertial.chem.ase import from_ase
-from torch_geometric_inertial.chem.formats import READERS, read_molecules
+from torch_geometric_inertial.chem.formats import READERS, read_molecules, read_records
 from torch_geometric_inertial.chem.mol import from_mol
 from torch_geometric_inertial.chem.smiles import from_smiles
 
@@ -55,21 +55,39 @@ def as_molecules(molecules: Molecule | Batch | Iterable[Molecule]) -> list[Data]
     Raises:
         ValueError: If an item is no molecule; it is named by its number.
     """
+    found = []
+    for i, item in enumerate(as_items(molecules)):
+        if isinstance(item, ValueError):
+            raise item if isinstance(molecules, (str, Path)) else ValueError(f'molecule {i}: {item}')
+        found.append(item)
+    return found
+
+
+def as_items(molecules: Molecule | Batch | Iterable[Molecule | ValueError]) -> list[Data | ValueError]:
+    r"""The same with the reason, a :class:`ValueError`, in the place of a record or an item that is no molecule.
+
+    Raises:
+        ValueError: If it is neither a molecule nor several items.
+    """
     if isinstance(molecules, Batch):
         return molecules.to_data_list()
     if isinstance(molecules, (str, Path)) and _is_file(molecules):
-        return read_molecules(molecules)
+        return [ValueError(record.error) if record.molecule is None else record.molecule
+                for record in read_records(molecules)]
     if is_one_molecule(molecules):
         return [as_data(molecules)]  # type: ignore[arg-type]
     if not isinstance(molecules, Iterable):
         raise ValueError(f'molecules must be {KINDS}, or several of these (got {type(molecules).__name__})')
-    found = []
-    for i, molecule in enumerate(molecules):
-        try:
-            found.append(as_data(molecule))
-        except ValueError as error:
-            raise ValueError(f'molecule {i}: {error}') from None
-    return found
+    return [_item(molecule) for molecule in molecules]
+
+
+def _item(molecule: Molecule | ValueError) -> Data | ValueError:
+    if isinstance(molecule, ValueError):
+        return molecule
+    try:
+        return as_data(molecule)
+    except ValueError as error:
+        return error
 
 
 def is_one_molecule(value: object) -> bool:

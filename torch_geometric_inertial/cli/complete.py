@@ -6,7 +6,7 @@ from pathlib import Path
 from torch_geometric.data import Data
 
 from torch_geometric_inertial.cli.device import usable
-from torch_geometric_inertial.cli.files import name_of, read_records, refuse, write_molecules
+from torch_geometric_inertial.cli.files import name_of, read_records, refuse, warnings_name, write_molecules
 from torch_geometric_inertial.models import AtomAutoregressor
 
 
@@ -23,6 +23,7 @@ def complete(
     groups: list[str] | None = None,
     properties: dict[str, float] | None = None,
     guidance_scale: float = 1.0,
+    strict: bool = False,
     device: str = 'cpu',
 ) -> None:
     r"""Grows molecules from a part, whose atoms stay where they are. A part that the model cannot read is named on
@@ -43,6 +44,7 @@ def complete(
         groups: Names of wanted functional groups, such as '[alcohol, amine]'.
         properties: Wanted values, such as '{gap: 6.5}'.
         guidance_scale: From unconditional (0) to conditional (1) and beyond.
+        strict: Leave out parts with more atoms than the training molecules had, rather than warn.
         device: Such as 'cuda'.
     """
     model = AtomAutoregressor.from_pretrained(weights, device=usable(device))
@@ -52,9 +54,11 @@ def complete(
         nonlocal refused
         for record in records:
             try:
-                molecules = model.complete(record.molecule, num_samples, seed=seed, temperature=temperature,
-                                           num_steps=num_steps, batch_size=batch_size, max_atoms=max_atoms,
-                                           groups=groups, properties=properties, guidance_scale=guidance_scale)
+                with warnings_name(record):
+                    molecules = model.complete(record.molecule, num_samples, seed=seed, temperature=temperature,
+                                               num_steps=num_steps, batch_size=batch_size, max_atoms=max_atoms,
+                                               groups=groups, properties=properties, guidance_scale=guidance_scale,
+                                               strict=strict)
             except ValueError as error:
                 refused += 1
                 refuse(record, error)

@@ -2,7 +2,9 @@ r"""Molecules from and to files, as the commands take them."""
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from torch_geometric.data import Data
@@ -45,6 +47,16 @@ def write_molecules(molecules: Iterable[Data], path: Path) -> int:
 def refuse(record: Record, error: ValueError) -> None:
     r"""Says on stderr what a model cannot read, by its number in the file and its name."""
     print(f'{record.number:6} {name_of(record)}: {error}', file=sys.stderr)
+
+
+@contextmanager
+def warnings_name(record: Record) -> Iterator[None]:
+    r"""What a model warns of goes to stderr with the number of the molecule in the file and its name."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        yield
+    for warning in caught:
+        print(f'{record.number:6} {name_of(record)}: {warning.message}', file=sys.stderr)
 
 
 def name_of(record: Record) -> str:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,6 @@ from torch_geometric.data import Data
 from torch_geometric_inertial.cli.device import usable
 from torch_geometric_inertial.cli.files import name_of, read_records, refuse, write_molecules
 from torch_geometric_inertial.models import AtomAutoregressor
-
-CHUNK = 512  #: Molecules that are read together.
 
 
 def hydrogens(
@@ -22,6 +19,7 @@ def hydrogens(
     temperature: float = 1.0,
     num_steps: int | None = None,
     batch_size: int | None = None,
+    strict: bool = False,
     device: str = 'cpu',
 ) -> None:
     r"""Places the hydrogens of molecules that lack some or all; the atoms that are there stay where they are.
@@ -37,36 +35,28 @@ def hydrogens(
         temperature: Of the decision to place another; 0 takes the most likely.
         num_steps: Evaluations of the diffusion head per atom.
         batch_size: Molecules at a time.
+        strict: Leave out molecules with more heavy atoms than those of the training set, rather than warn.
         device: Such as 'cuda'.
     """
     model = AtomAutoregressor.from_pretrained(weights, device=usable(device))
-    records, refused, added = read_records(file), 0, 0
-
-    settings: Any = dict(seed=seed, temperature=temperature, num_steps=num_steps, batch_size=batch_size)
+    records, refused, added = {record.number: record for record in read_records(file)}, 0, 0
+    heavy: list[Any] = [records[i].molecule if i in records else ValueError(f'record {i} cannot be read')
+                        for i in range(max(records) + 1)]
 
     def placed() -> Iterator[Data]:
         nonlocal added, refused
-        left = iter(records)
-        while chunk := list(islice(left, CHUNK)):
-            heavy: list[Any] = [record.molecule for record in chunk]
-            try:
-                written = model.add_hydrogens(heavy, **settings)
-            except ValueError:  # one by one, to know which
-                written = []
-                for record, data in zip(chunk, heavy, strict=True):
-                    try:
-                        written.append(model.add_hydrogens(data, **settings))
-                    except ValueError as error:
-                        written.append(None)
-                        refused += 1
-                        refuse(record, error)
-                        if refused == len(records):
-                            raise ValueError(f'none of the {len(records)} molecules can be read; {error}') from error
-            for record, given, data in zip(chunk, heavy, written, strict=True):
-                if data is not None:
-                    data.title = name_of(record)
-                    added += data.z.numel() - given.z.numel()
-                    yield data
+        written = model.stream_hydrogens(heavy, seed=seed, temperature=temperature, num_steps=num_steps,
+                                         batch_size=batch_size, strict=strict)
+        for i, data in enumerate(written):
+            if isinstance(data, Data):
+                data.title = name_of(records[i])
+                added += data.z.numel() - heavy[i].z.numel()
+                yield data
+            elif i in records:
+                refused += 1
+                refuse(records[i], data)
+                if refused == len(records):
+                    raise ValueError(f'none of the {len(records)} molecules can be read; {data}') from data
 
     count = write_molecules(placed(), out)
     print(f'wrote {count} molecules with {added} new hydrogens to {out}')

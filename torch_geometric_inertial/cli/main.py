@@ -4,9 +4,11 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import version
+from itertools import pairwise
 from typing import Any
 
 from torch_geometric_inertial.cli.interrupt import Stoppable, Stopped
@@ -48,9 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name == 'generate' and rest and rest[0].isdecimal():  # `inertial generate 100`
         rest[0] = f'--num_samples={rest[0]}'
     command = getattr(import_module(f'torch_geometric_inertial.cli.{name}'), name)
+    usual, warnings.formatwarning = warnings.formatwarning, lambda message, *_, **__: f'inertial {name}: {message}\n'
     try:
         with Stoppable():
-            auto_cli(command, args=rest, prog=f'inertial {name}', **_explained(inspect.getdoc(command) or ''))
+            auto_cli(command, args=_with_values(rest, command), prog=f'inertial {name}',
+                     **_explained(inspect.getdoc(command) or ''))
     except Stopped as stopped:
         print(f'inertial {name}: stopped by {stopped}', file=sys.stderr)
         return stopped.status
@@ -60,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, ImportError, ArithmeticError, MemoryError) as error:
         print(f'inertial {name}: {error}', file=sys.stderr)
         return 1
+    finally:
+        warnings.formatwarning = usual
     return 0
 
 
@@ -67,6 +73,13 @@ def _explained(doc: str) -> dict[str, Any]:
     r"""What a docstring says before its arguments, and its example, which closes the help."""
     told, _, example = re.split('(?:Args|Raises):', doc)[0].partition('Example: ')
     return dict(description=' '.join(told.split()).replace('``', ''), epilog=f"Example: {' '.join(example.split())}")
+
+
+def _with_values(words: Sequence[str], command: Callable) -> list[str]:
+    r"""``--strict`` alone is ``--strict=true``."""
+    flags = {f'--{name}' for name, p in inspect.signature(command).parameters.items() if isinstance(p.default, bool)}
+    return [f'{word}=true' if word in flags and after not in ('true', 'false') else word
+            for word, after in pairwise([*words, ''])]
 
 
 def _underscored(word: str) -> str:

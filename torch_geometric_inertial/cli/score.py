@@ -8,13 +8,13 @@ from torch_geometric.data import Data
 
 from torch_geometric_inertial.chem import with_bonds
 from torch_geometric_inertial.cli.device import usable
-from torch_geometric_inertial.cli.files import name_of, read_records, refuse
+from torch_geometric_inertial.cli.files import name_of, read_records, refuse, warnings_name
 from torch_geometric_inertial.models import AtomAutoregressor
 
 READ = ('z', 'pos', 'edge_index', 'edge_attr', 'formal_charge')
 
 
-def score(file: Path, weights: str = 'qm9', json: Path | None = None, num_steps: int = 16,
+def score(file: Path, weights: str = 'qm9', json: Path | None = None, num_steps: int = 16, strict: bool = False,
           device: str = 'cpu') -> None:
     r"""Prints the log-likelihood of each molecule (nats, Å) in the model's frame and order.
 
@@ -27,6 +27,7 @@ def score(file: Path, weights: str = 'qm9', json: Path | None = None, num_steps:
         weights: A bundled name, a folder, or a hub id.
         json: Write one JSON object per molecule there, too, with the terms of each atom.
         num_steps: Steps of the flow per atom.
+        strict: Leave out molecules unlike all of the training set, rather than warn.
         device: Such as 'cuda'.
     """
     model = AtomAutoregressor.from_pretrained(weights, device=usable(device))
@@ -39,7 +40,8 @@ def score(file: Path, weights: str = 'qm9', json: Path | None = None, num_steps:
             if model.writes_bonds:
                 data = with_bonds(data)  # also where the file has edges without orders
             data = Data.from_dict({field: data[field] for field in READ if field in data})
-            value = model.log_prob(data.to(device), num_steps=num_steps)
+            with warnings_name(record):
+                value = model.log_prob(data.to(device), num_steps=num_steps, strict=strict)
         except ValueError as error:
             refuse(record, error)
             continue

@@ -11,15 +11,16 @@ from torch_geometric.data import Data
 THRESHOLDS = (0.05, 0.1, 0.5)  #: Å
 
 
-def hydrogen_rmsd(placed: Data | None, truth: Data) -> float:
+def hydrogen_rmsd(placed: Data | ValueError | None, truth: Data) -> float:
     r"""Root mean square distance (Å) over all atoms to the true molecule, under the best assignment of atoms of the
     same element, without superposition; infinite if there is no molecule or its atoms are others.
 
     Args:
-        placed: The molecule with its hydrogens: ``z`` [N], ``pos`` [N, 3] in Å; :obj:`None` for a failed one.
+        placed: The molecule with its hydrogens: ``z`` [N], ``pos`` [N, 3] in Å; :obj:`None`, or the error, for a failed
+            one.
         truth: What it should be, in the same coordinates.
     """
-    if placed is None or placed.z.sort().values.tolist() != truth.z.sort().values.tolist():
+    if not isinstance(placed, Data) or placed.z.sort().values.tolist() != truth.z.sort().values.tolist():
         return math.inf
     if not bool(placed.pos.isfinite().all()):
         return math.inf
@@ -55,7 +56,7 @@ class HydrogenReport:
         return f'{shares}; right count {self.right_count:.3f}, mean of those {self.mean:.3f} Å, n = {len(self.rmsd)}'
 
 
-def hydrogen_report(placed: Iterable[Data | None], truth: Sequence[Data]) -> HydrogenReport:
+def hydrogen_report(placed: Iterable[Data | ValueError | None], truth: Sequence[Data]) -> HydrogenReport:
     r"""Compares molecules one by one; see :func:`hydrogen_rmsd`.
 
     Raises:

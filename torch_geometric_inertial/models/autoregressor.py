@@ -1,7 +1,7 @@
 r"""What users call: molecules from a model, around a scaffold, with hydrogens, and how likely they are."""
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -17,13 +17,22 @@ from torch_geometric_inertial.generation import (
     generate_molecules,
     write_molecules,
 )
-from torch_geometric_inertial.generation.bond_sampler import walk_generator
-from torch_geometric_inertial.generation.scaffold import HYDROGENS
 from torch_geometric_inertial.models.atom_transformer import AtomTransformer
 from torch_geometric_inertial.models.bonded_network import BondedNetwork
 from torch_geometric_inertial.models.derivatives import outside_inference_mode
 from torch_geometric_inertial.models.generator_config import GeneratorConfig
-from torch_geometric_inertial.models.generator_input import ORDERS, canonical_form, molecule_batch, scaffold_of
+from torch_geometric_inertial.models.generator_input import (
+    ORDERS,
+    canonical_form,
+    check_batch_domain,
+    check_domain,
+    given_first,
+    hydrogen_requests,
+    length_limit,
+    molecule_batch,
+    scaffold_of,
+    walked,
+)
 from torch_geometric_inertial.models.log_likelihood import LogProb, bonded_log_prob, log_prob
 from torch_geometric_inertial.models.pretrained import Pretrained
 from torch_geometric_inertial.nn.condition import Condition
@@ -128,7 +137,7 @@ class AtomAutoregressor(Pretrained, nn.Module):
         i, n = shard
         if not 0 <= i < n:
             raise ValueError(f"'shard' must be (i, n) with 0 <= i < n (got {tuple(shard)})")
-        max_atoms = self._length_limit(max_atoms)
+        max_atoms = length_limit(self.network, max_atoms)
         index = range(num_samples * i // n, num_samples * (i + 1) // n)
         config = self._sampling_config(groups, properties, sampling)
         requests = self._requests(num_samples, index, max_atoms, groups, properties)
@@ -136,7 +145,8 @@ class AtomAutoregressor(Pretrained, nn.Module):
 
     def complete(self, scaffold: Molecule, num_samples: int = 1, *, groups: Tensor | list[str] | str | None = None,
                  properties: dict | None = None, seed: int = 0, batch_size: int | None = None,
-                 max_atoms: int | None = None, progress: bool = False, **sampling) -> list[Data]:
+                 max_atoms: int | None = None, progress: bool = False, strict: bool = False,
+                 **sampling) -> list[Data]:
         r"""Writes molecules around a scaffold, whose atoms stay where they are. Hydrogens that it lacks are written
         by the model, those that it has are kept: leave them out where it is to grow.
 
@@ -159,6 +169,8 @@ class AtomAutoregressor(Pretrained, nn.Module):
                 what :func:`~torch_geometric_inertial.chem.as_data` takes, such as an RDKit molecule.
             num_samples (int): Number of molecules. (default: :obj:`1`)
             progress (bool): Whether to show a progress bar.
+            strict (bool): Whether a scaffold larger than the training molecules (:obj:`training_domain`) is an error
+                rather than a warning. (default: :obj:`False`)
             groups, properties, seed, batch_size, max_atoms, sampling: See :meth:`stream`.
 
         Returns:
@@ -170,18 +182,19 @@ class AtomAutoregressor(Pretrained, nn.Module):
                 elements, with two atoms within 0.4 Å, or, for a model that writes bonds, in several parts, of atoms
                 that it does not know, or without a free valence.
         """
-        max_atoms = self._length_limit(max_atoms)
+        max_atoms = length_limit(self.network, max_atoms)
         config = self._sampling_config(groups, properties, sampling)
         from torch_geometric_inertial.chem import as_data
         scaffold = as_data(scaffold)
         given = scaffold_of(self.network, self.config.order, scaffold, "'scaffold'", max_atoms, whole=False)
+        check_domain(self.training_domain, [("'scaffold'", scaffold.z)], 'atoms', strict)
         requests = self._requests(num_samples, range(num_samples), max_atoms, groups, properties, given, seed)
         written = self._write(requests, config, seed, batch_size, max_atoms)
-        return [_given_first(data, scaffold)
+        return [given_first(data, scaffold)
                 for data in tqdm(written, total=num_samples, unit='mol', disable=not progress)]
 
-    def add_hydrogens(self, heavy: Molecule | Iterable[Molecule], *, seed: int = 0, batch_size: int | None = None,
-                      max_atoms: int | None = None, progress: bool = False, **sampling) -> Data | list[Data]:
+    def add_hydrogens(self, heavy: Molecule | Iterable[Molecule], *, progress: bool = False,
+                      **settings) -> Data | list[Data]:
         r"""Places the hydrogens of molecules that lack some or all; the atoms that are there stay where they are.
 
         A model that writes bonds takes those of the molecule, or finds them from the distances
@@ -193,39 +206,43 @@ class AtomAutoregressor(Pretrained, nn.Module):
         Args:
             heavy (Data or list): :obj:`z` [F] and :obj:`pos` [F, 3] in Å, in any pose and order; or what
                 :func:`~torch_geometric_inertial.chem.as_molecules` takes, such as RDKit molecules.
-            progress, seed, batch_size, max_atoms, sampling: See :meth:`complete`; without guidance. A
-                :obj:`place_temperature` of 0.3 is the default, for likely places.
+            progress (bool): Whether to show a progress bar.
+            **settings: Of :meth:`stream_hydrogens`.
 
         Returns:
             Data or list: One for one, a list for several: the molecules of :meth:`complete`.
 
         Raises:
-            ValueError: As :meth:`complete`, and if the model does not know hydrogen or its order does not allow it.
+            ValueError: As :meth:`complete`, before anything is written, with the number of the molecule; and if the
+                model does not know hydrogen or its order does not allow it.
         """
-        max_atoms = self._length_limit(max_atoms)
-        config = self._sampling_config(None, None, dict(place_temperature=LIKELY) | sampling)
-        if 1 not in self.elements:
-            raise ValueError(f"'add_hydrogens' needs a model that knows hydrogen (got elements {self.elements})")
-        if HYDROGENS.get(self.config.order) not in ('last', 'anywhere'):
-            raise ValueError(f"'add_hydrogens' needs a model whose order has the hydrogens last, as 'heavy_first' (got "
-                             f"order '{self.config.order}', in which they are written before all heavy atoms are seen)")
         from torch_geometric_inertial.chem import as_molecules, is_one_molecule
         molecules, alone = as_molecules(heavy), is_one_molecule(heavy)
-        allowed = None
-        if not self.writes_bonds:
-            allowed = torch.tensor([z == 1 for z in self.elements] + [True])
-        requests = []
-        for i, data in enumerate(molecules):
-            name = "'heavy'" if alone else f"molecule {i} of 'heavy'"
-            given = scaffold_of(self.network, self.config.order, data, name, max_atoms, whole=True)
-            requests.append(GenerationRequest(i, max_atoms, None, _walked(given, seed, i), allowed))
-        written = self._write(requests, config, seed, batch_size, max_atoms)
-        written = tqdm(written, total=len(requests), unit='mol', disable=not progress)
-        out = [_given_first(data, given) for data, given in zip(written, molecules, strict=True)]
+        names = ["'heavy'"] if alone else [f"molecule {i} of 'heavy'" for i in range(len(molecules))]
+        written = self._hydrogens(molecules, names, True, **settings)
+        out = list(tqdm(written, total=len(molecules), unit='mol', disable=not progress))
         return out[0] if alone else out
 
+    def stream_hydrogens(self, heavy: Molecule | Iterable[Molecule], **settings) -> Iterator[Data | ValueError]:
+        r"""The molecules of :meth:`add_hydrogens` one by one, in order. One that the model cannot read does not stop
+        the others: the :class:`ValueError` that says why comes in its place.
+
+        Args:
+            heavy (list): As for :meth:`add_hydrogens`; records of a file that hold no molecule and errors keep their
+                places, too.
+            seed, batch_size, max_atoms, strict, sampling: See :meth:`complete`; without guidance. A
+                :obj:`place_temperature` of 0.3 is the default, for likely places.
+
+        Raises:
+            ValueError: On arguments out of range, and if the model does not know hydrogen or its order does not allow
+                it.
+        """
+        from torch_geometric_inertial.chem import as_items
+        molecules = as_items(heavy)
+        return self._hydrogens(molecules, [f'molecule {i}' for i in range(len(molecules))], False, **settings)
+
     def log_prob(self, data: Molecule | Iterable[Molecule], *, canonical: bool = True, num_steps: int = 16,
-                 chunk_size: int = 1024) -> LogProb:
+                 chunk_size: int = 1024, strict: bool = False) -> LogProb:
         r"""The likelihood of a molecule or a batch, of what :meth:`generate` writes at temperature 1:
 
         .. math::
@@ -253,6 +270,8 @@ class AtomAutoregressor(Pretrained, nn.Module):
             num_steps (int): Steps of the flow, of four evaluations and twelve vector-Jacobian products each.
                 (default: :obj:`16`)
             chunk_size (int): Atoms whose flow is in memory at a time. (default: :obj:`1024`)
+            strict (bool): Whether molecules unlike all of the training set (:obj:`training_domain`) are an error rather
+                than a warning. (default: :obj:`False`)
 
         Returns:
             LogProb: Of the atoms in the order in which they are given.
@@ -267,11 +286,26 @@ class AtomAutoregressor(Pretrained, nn.Module):
             data, place = canonical_form(data, self.config.order)
         score = bonded_log_prob if self.writes_bonds else log_prob
         tensors = {name: value for name, value in data.to_dict().items() if torch.is_tensor(value)}
+        check_batch_domain(self.training_domain, data, strict)
         out = outside_inference_mode(self, lambda **given: score(self.network, Data.from_dict(given), num_steps,
                                                                  chunk_size), **tensors)
         if place is None:
             return out
         return out._replace(type=out.type[place], bond=out.bond[place], coord=out.coord[place])
+
+    def _hydrogens(self, molecules: Sequence[Data | ValueError], names: Sequence[str], stop_at_errors: bool, *,
+                   seed: int = 0, batch_size: int | None = None, max_atoms: int | None = None, strict: bool = False,
+                   **sampling) -> Iterator[Data | ValueError]:
+        max_atoms = length_limit(self.network, max_atoms)
+        config = self._sampling_config(None, None, dict(place_temperature=LIKELY) | sampling)
+        requests = hydrogen_requests(self.network, self.config, self.training_domain, molecules, names, max_atoms, seed,
+                                     strict)
+        for error in (asked for asked in requests if stop_at_errors and isinstance(asked, ValueError)):
+            raise error
+        written = self._write((asked for asked in requests if not isinstance(asked, ValueError)), config, seed,
+                              batch_size, max_atoms)
+        return (asked if isinstance(asked, ValueError) else given_first(next(written), data)
+                for data, asked in zip(molecules, requests, strict=True))
 
     # Arguments ---------------------------------------------------------------------------------------------------
 
@@ -280,19 +314,6 @@ class AtomAutoregressor(Pretrained, nn.Module):
         if dtype == torch.float16:
             raise ValueError(f"the model must be in torch.float32, torch.float64 or torch.bfloat16 (got {dtype}, whose "
                              "range is too small for it); model.float() is the same in torch.float32")
-
-    def _length_limit(self, max_atoms: int | None) -> int:
-        most = self.config.max_atoms
-        if max_atoms is None:
-            return most
-        if max_atoms < 1:
-            raise ValueError(f"'max_atoms' must be at least 1 (got {max_atoms})")
-        if max_atoms > most:
-            raise ValueError(f"'max_atoms' must be at most {most}, the model's own (got {max_atoms})")
-        fewest = 1 + int(self.network.vocabulary.hydrogens.min()) if self.writes_bonds else 1
-        if max_atoms < fewest:
-            raise ValueError(f"'max_atoms' must be at least {fewest}, the model's smallest molecule (got {max_atoms})")
-        return max_atoms
 
     def _sampling_config(self, groups: Tensor | list[str] | str | None, properties: dict | None,
                          sampling: dict) -> SamplingConfig:
@@ -316,7 +337,7 @@ class AtomAutoregressor(Pretrained, nn.Module):
             raise ValueError(f"'num_samples' must be at least 1 (got {num_samples})")
         conditions = self.condition.as_tensors(num_samples, [groups] if isinstance(groups, str) else groups, properties)
         return (GenerationRequest(i, max_atoms, conditions and {name: x[i] for name, x in conditions.items()},
-                                  _walked(scaffold, seed, i)) for i in index)
+                                  walked(scaffold, seed, i)) for i in index)
 
     def _write(self, requests: Iterable[GenerationRequest], config: SamplingConfig, seed: int, batch_size: int | None,
                max_atoms: int) -> Iterator[Data]:
@@ -324,15 +345,3 @@ class AtomAutoregressor(Pretrained, nn.Module):
         if self.writes_bonds:
             return write_molecules(self.network, requests, config, seed=seed, batch_size=batch_size)
         return generate_molecules(self.network, requests, config, seed=seed, batch_size=batch_size, max_atoms=max_atoms)
-
-
-def _walked(scaffold: Scaffold | BondScaffold | None, seed: int, index: int) -> Scaffold | BondScaffold | None:
-    r"""The scaffold of one molecule: with bonds, its atoms in an order of its own."""
-    return scaffold.walk(walk_generator(seed, index)) if isinstance(scaffold, BondScaffold) else scaffold
-
-
-def _given_first(data: Data, given: Data) -> Data:
-    r"""A molecule with what was given first, in its order and dtype."""
-    data.pos = data.pos.to(given.pos.dtype)
-    data.z[:given.num_nodes], data.pos[:given.num_nodes] = given.z.cpu(), given.pos.cpu()
-    return data

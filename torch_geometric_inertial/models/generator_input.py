@@ -1,24 +1,29 @@
 r"""What users give to a generator, as its networks take it: molecules in any form, in canonical form, and scaffolds."""
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
 from torch_geometric_inertial.data import molecules_of, ptr_of
-from torch_geometric_inertial.generation import BondScaffold, Scaffold
-from torch_geometric_inertial.generation.scaffold import NUM_POSES
+from torch_geometric_inertial.generation import BondScaffold, GenerationRequest, Scaffold
+from torch_geometric_inertial.generation.bond_sampler import walk_generator
+from torch_geometric_inertial.generation.scaffold import HYDROGENS, NUM_POSES
 from torch_geometric_inertial.models.atom_transformer import AtomTransformer
 from torch_geometric_inertial.models.bonded_network import BondedNetwork
+from torch_geometric_inertial.models.generator_config import GeneratorConfig
+from torch_geometric_inertial.models.training_domain import TrainingDomain
 from torch_geometric_inertial.nn.condition import conditions_of
 
 if TYPE_CHECKING:
     from torch_geometric_inertial.chem.convert import Molecule
 
 ORDERS = ('smiles', 'heavy_first', 'rank')  #: Canonical orders; the others are no functions of the molecule.
+NAMED = 5  #: Molecules that a warning names.
 
 
 def molecule_batch(molecules: Molecule | Iterable[Molecule], bonds: bool) -> Data:
@@ -93,3 +98,96 @@ def scaffold_of(network: AtomTransformer | BondedNetwork, order: str, data: Data
         return BondScaffold.of(with_bonds(data, hydrogens='missing'), network.vocabulary, whole, max_atoms)
     except ValueError as error:
         raise ValueError(f'{name} is not a molecule for this model: {error}') from error
+
+
+def hydrogen_requests(network: AtomTransformer | BondedNetwork, config: GeneratorConfig, domain: TrainingDomain | None,
+                      molecules: Sequence[Data | ValueError], names: Sequence[str], max_atoms: int, seed: int,
+                      strict: bool) -> list[GenerationRequest | ValueError]:
+    r"""What is asked for each molecule that lacks hydrogens, with the reason in the place of one that the model cannot
+    read or, if strict, that is unlike those of the training set; see :func:`scaffold_of` and :func:`check_domain`.
+
+    Raises:
+        ValueError: If the model does not know hydrogen, or writes it before it has seen all heavy atoms.
+    """
+    if 1 not in config.elements:
+        raise ValueError(f"'add_hydrogens' needs a model that knows hydrogen (got elements {config.elements})")
+    if HYDROGENS.get(config.order) not in ('last', 'anywhere'):
+        raise ValueError(f"'add_hydrogens' needs a model whose order has the hydrogens last, as 'heavy_first' (got "
+                         f"order '{config.order}', in which they are written before all heavy atoms are seen)")
+    allowed = None
+    if isinstance(network, AtomTransformer):
+        allowed = torch.tensor([z == 1 for z in config.elements] + [True])
+    found: list[GenerationRequest | ValueError] = []
+    read: list[tuple[str, Tensor]] = []
+    for i, (data, name) in enumerate(zip(molecules, names, strict=True)):
+        try:
+            if isinstance(data, ValueError):
+                raise data
+            part = scaffold_of(network, config.order, data, name, max_atoms, whole=True)
+            if strict:
+                check_domain(domain, [(name, data.z)], 'hydrogens', strict)
+            read.append((name, data.z))
+            found.append(GenerationRequest(i, max_atoms, None, walked(part, seed, i), allowed))
+        except ValueError as error:
+            found.append(error)
+    check_domain(domain, read, 'hydrogens', strict)
+    return found
+
+
+def length_limit(network: AtomTransformer | BondedNetwork, max_atoms: int | None) -> int:
+    r"""The longest molecule that is written: what a user says, or the network's own.
+
+    Raises:
+        ValueError: If that is more than the network can write, or less than its smallest molecule.
+    """
+    most = network.max_atoms
+    if max_atoms is None:
+        return most
+    if max_atoms < 1:
+        raise ValueError(f"'max_atoms' must be at least 1 (got {max_atoms})")
+    if max_atoms > most:
+        raise ValueError(f"'max_atoms' must be at most {most}, the model's own (got {max_atoms})")
+    fewest = 1 + int(network.vocabulary.hydrogens.min()) if isinstance(network, BondedNetwork) else 1
+    if max_atoms < fewest:
+        raise ValueError(f"'max_atoms' must be at least {fewest}, the model's smallest molecule (got {max_atoms})")
+    return max_atoms
+
+
+def walked(scaffold: Scaffold | BondScaffold | None, seed: int, index: int) -> Scaffold | BondScaffold | None:
+    r"""The scaffold of one molecule: with bonds, its atoms in an order of its own."""
+    return scaffold.walk(walk_generator(seed, index)) if isinstance(scaffold, BondScaffold) else scaffold
+
+
+def given_first(data: Data, given: Data) -> Data:
+    r"""A molecule with what was given first, in its order and dtype."""
+    data.pos = data.pos.to(given.pos.dtype)
+    data.z[:given.num_nodes], data.pos[:given.num_nodes] = given.z.cpu(), given.pos.cpu()
+    return data
+
+
+def check_domain(domain: TrainingDomain | None, molecules: Sequence[tuple[str, Tensor]],
+                 lacks: Literal['nothing', 'hydrogens', 'atoms'], strict: bool) -> None:
+    r"""Warns, once for all, of molecules that differ from all that the model has learned from.
+
+    Args:
+        domain (TrainingDomain, optional): What it has learned from, if that is known.
+        molecules (list): What messages call each, and its atomic numbers [N].
+        lacks (str): What the molecules lack.
+        strict (bool): Whether they are an error.
+
+    Raises:
+        ValueError: If strict, with the first of them.
+    """
+    strange = [] if domain is None else [
+        f'{name} {why}' for name, z in molecules if (why := domain.strangeness(z, lacks))]
+    if strange and strict:
+        raise ValueError(strange[0])
+    if strange:
+        more = f' (and {len(strange) - NAMED} more)' if len(strange) > NAMED else ''
+        warnings.warn(f"{', '.join(strange[:NAMED])}{more}: the model may be wrong there", stacklevel=4)
+
+
+def check_batch_domain(domain: TrainingDomain | None, data: Data, strict: bool) -> None:
+    r"""The same of the whole molecules of a batch."""
+    molecules = data.z.split(ptr_of(data).diff().tolist())
+    check_domain(domain, [(f'molecule {i}', z) for i, z in enumerate(molecules)], 'nothing', strict)
