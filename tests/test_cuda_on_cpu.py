@@ -1,8 +1,5 @@
 """The CUDA kernels, unmodified, run on the CPU by fibers (``tests/cuda_on_cpu``) and compared with plain PyTorch."""
 import math
-import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,50 +13,16 @@ from helpers.georope_cases import (
     relative_error,
 )
 
-FOLDER = Path(__file__).parent / 'cuda_on_cpu'
-pytestmark = pytest.mark.skipif(shutil.which('g++') is None, reason='needs g++')
-
 
 def close(got: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype, scale: float = 1.0) -> None:
     got = got.view(dtype)[:expected.numel()].view(expected.shape)
     assert relative_error(got, expected) < TOLERANCE[dtype] * scale
 
 
-@pytest.fixture(scope='session')
-def program(tmp_path_factory):
-    path = tmp_path_factory.mktemp('cuda_on_cpu') / 'run_kernels'
-    subprocess.run(['g++', '-std=c++17', '-O1', '-Wall', '-Werror', '-Wno-unknown-pragmas',
-                    str(FOLDER / 'run_kernels.cpp'), '-o', str(path)], check=True)
-    return path
-
-
-@pytest.fixture(params=['forwards', 'backwards'])
-def run(program, tmp_path, request):
-    """Calls an op's kernels: run(op, dtype, inputs) -> the arrays they wrote, every element of which began as NaN."""
-    def run(op: str, dtype: torch.dtype, inputs: dict) -> dict:
-        with open(tmp_path / 'in', 'wb') as file:
-            for name, value in inputs.items():
-                value = value.contiguous() if torch.is_tensor(value) else torch.tensor(
-                    value, dtype=torch.float32 if isinstance(value, float) else torch.int64)
-                data = value.reshape(-1).view(torch.uint8).numpy().tobytes()
-                file.write(f'{name} {len(data)}\n'.encode() + data)
-        done = subprocess.run([program, op, str(dtype).split('.')[1], tmp_path / 'in', tmp_path / 'out', request.param],
-                              capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, f'{op} ended with {done.returncode}: {done.stderr}'
-        data, out = (tmp_path / 'out').read_bytes(), {}
-        while data:
-            head, data = data.split(b'\n', 1)
-            name, size = head.split()
-            out[name.decode()] = torch.frombuffer(bytearray(data[:int(size)]) or bytearray(1), dtype=torch.uint8)
-            data = data[int(size):]
-        return out
-    return run
-
-
 @pytest.mark.parametrize('dtype', DTYPES, ids=str)
 @pytest.mark.parametrize('gram', [False, True], ids=['phi', 'gram'])
 @pytest.mark.parametrize('name', CASES)
-def test_attention_and_its_gradients(run, name, gram, dtype):
+def test_attention_and_its_gradients(run_cuda_on_cpu, name, gram, dtype):
     case = CASES[name]
     inputs = attention_inputs(dtype=dtype, **case)
     warps = 2 if name == 'two rounds of heads' else min(case['heads'], 8)
@@ -80,12 +43,12 @@ def test_attention_and_its_gradients(run, name, gram, dtype):
     if gram:
         del inputs['phi']
         inputs['gram'] = leaf.detach().float()
-    got = run('georope_attention', dtype, inputs)
+    got = run_cuda_on_cpu('georope_attention', dtype, inputs)
     close(got['out'], out, dtype)
     close(got['lse'], lse, torch.float32, scale=1 if dtype == torch.float32 else 1000)
 
     inputs |= {'out': out.detach().to(dtype), 'lse': lse.detach().float()}
-    got = run('georope_attention_backward', dtype, inputs)
+    got = run_cuda_on_cpu('georope_attention_backward', dtype, inputs)
     for key, expected in zip(['dq', 'dk', 'dv', 'dpos', 'dgain', 'dphi'], grads, strict=True):
         kept = dtype if key in ('dq', 'dk', 'dv') else torch.float32
         if expected.numel():
@@ -93,7 +56,7 @@ def test_attention_and_its_gradients(run, name, gram, dtype):
 
 
 @pytest.mark.parametrize('name', ['molecules', 'odd features', 'many sequences'])
-def test_products_of_features_and_their_gradient(run, name):
+def test_products_of_features_and_their_gradient(run_cuda_on_cpu, name):
     case = CASES[name]
     inputs = attention_inputs(dtype=torch.float32, **case)
     sizes = {'T': inputs['q'].size(0), 'B': len(case['lengths']), 'H': 1, 'D': 4, 'M': sum(case['features']),
@@ -103,13 +66,13 @@ def test_products_of_features_and_their_gradient(run, name):
     expected = padded_gram(phi, inputs['scale_ptr'], inputs['ptr'], extra=3)
     grad = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1))
     inputs |= {'L': expected.size(-1), 'grad_gram': grad}
-    close(run('georope_gram', torch.float32, inputs)['gram'], expected, torch.float32)
+    close(run_cuda_on_cpu('georope_gram', torch.float32, inputs)['gram'], expected, torch.float32)
     dphi, = torch.autograd.grad(expected, phi, grad.double())
-    close(run('georope_gram_backward', torch.float32, inputs)['dphi'], dphi, torch.float32)
+    close(run_cuda_on_cpu('georope_gram_backward', torch.float32, inputs)['dphi'], dphi, torch.float32)
 
 
 @pytest.mark.parametrize('num_tokens, m', [(1, 3), (37, 33), (16, 140)])
-def test_nystrom_features_and_their_gradient(run, num_tokens, m):
+def test_nystrom_features_and_their_gradient(run_cuda_on_cpu, num_tokens, m):
     generator = torch.Generator().manual_seed(m)
     width = torch.tensor([0.8, 2.5], dtype=torch.float64)
     pos, landmarks = torch.randn(num_tokens, 3, generator=generator), torch.randn(m, 3, generator=generator)
@@ -118,7 +81,7 @@ def test_nystrom_features_and_their_gradient(run, num_tokens, m):
     square = (p.unsqueeze(1) - landmarks.double()).square().sum(-1)
     phi = torch.cat([torch.exp(-square / (2 * width[s]**2)) @ whitening[s].double() for s in range(2)], dim=1)
     pos_grad, = torch.autograd.grad(phi, p, grad.double())
-    got = run('nystrom_features', torch.float32, {
+    got = run_cuda_on_cpu('nystrom_features', torch.float32, {
         'pos': pos, 'landmarks': landmarks, 'whitening': whitening, 'grad': grad, 'width': width, 'T': num_tokens,
         'm': m, 'S': 2})
     close(got['phi'], phi, torch.float32)
@@ -126,11 +89,11 @@ def test_nystrom_features_and_their_gradient(run, num_tokens, m):
 
 
 @pytest.mark.parametrize('dtype', DTYPES, ids=str)
-def test_rotation_and_the_gradient_of_its_phase(run, dtype):
+def test_rotation_and_the_gradient_of_its_phase(run_cuda_on_cpu, dtype):
     generator = torch.Generator().manual_seed(0)
     x, grad = (torch.randn(19, 3, 26, generator=generator).to(dtype) for _ in range(2))
     phase = 50 * torch.randn(19, 13, generator=generator)
-    got = run('rope_rotate', dtype, {'x': x, 'phase': phase, 'grad': grad, 'T': 19, 'H': 3, 'D': 26})
+    got = run_cuda_on_cpu('rope_rotate', dtype, {'x': x, 'phase': phase, 'grad': grad, 'T': 19, 'H': 3, 'D': 26})
     angle = phase.double().unsqueeze(1)
     pair = torch.view_as_complex(x.double().unflatten(-1, (-1, 2)).contiguous())
     turned = pair * torch.polar(torch.ones_like(angle), angle)
@@ -141,7 +104,7 @@ def test_rotation_and_the_gradient_of_its_phase(run, dtype):
 
 
 @pytest.mark.parametrize('dtype', DTYPES, ids=str)
-def test_decoding_one_token_against_the_cache(run, dtype):
+def test_decoding_one_token_against_the_cache(run_cuda_on_cpu, dtype):
     generator = torch.Generator().manual_seed(0)
 
     def draw(*size):
@@ -157,7 +120,7 @@ def test_decoding_one_token_against_the_cache(run, dtype):
     inputs = {'q': q, 'k': k, 'v': v, 'key': key, 'value': value, 'features': features, 'slot': slot,
               'phi': draw(rows, num_scales * m), 'gain': draw(heads, num_scales), 'R': rows, 'H': heads,
               'D': channels, 'L': capacity, 'S': num_scales, 'm': m, 'N': num_keys}
-    got = run('georope_decode', dtype, inputs)
+    got = run_cuda_on_cpu('georope_decode', dtype, inputs)
 
     row = torch.arange(rows)
     for name, new in (('key', k), ('value', v), ('features', inputs['phi'])):
@@ -176,8 +139,8 @@ def test_decoding_one_token_against_the_cache(run, dtype):
     close(got['out'], torch.stack(outs), dtype)
 
 
-def test_sums_of_segments(run):
+def test_sums_of_segments(run_cuda_on_cpu):
     src, ptr = torch.randn(40, 7), torch.tensor([0, 0, 3, 3, 39, 40, 40])
-    got = run('segment_sum', torch.float32, {'src': src, 'ptr': ptr, 'T': 40, 'B': 6, 'width': 7})
+    got = run_cuda_on_cpu('segment_sum', torch.float32, {'src': src, 'ptr': ptr, 'T': 40, 'B': 6, 'width': 7})
     expected = torch.stack([part.double().sum(0) for part in src.split(ptr.diff().tolist())])
     close(got['sums'], expected, torch.float32)

@@ -306,3 +306,8 @@ def test_train_finds_the_bonds_of_an_xyz_file(tmp_path):
     model = InertialAR.from_pretrained(tmp_path / 'run' / 'model')
     assert model.writes_bonds and set(model.config.atom_types) == {
         tuple(kind) for kind in atom_types_of(Batch.from_data_list(list(QM9Sample()[:3])))}
+
+
+def test_train_names_the_generators_that_there_are(tmp_path, capsys):
+    assert main(['train', '--model=GeoMFormer', f'--out={tmp_path / "run"}']) == 1
+    assert "'model' must be one of InertialAR, Quetzal (got 'GeoMFormer')" in capsys.readouterr().err

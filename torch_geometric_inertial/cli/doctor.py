@@ -7,8 +7,8 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 from torch import Tensor
 
-from torch_geometric_inertial import ops
-from torch_geometric_inertial.ops.library import COMPILED, KERNELS
+import torch_geometric_inertial.ops  # noqa: F401 (registers the operators and their examples)
+from torch_geometric_inertial.ops.library import COMPILED, EXAMPLES, KERNELS
 
 #: The largest difference from the float64 definition that a float32 operator may show, in units of its largest entry.
 TOLERANCE = 1e-4
@@ -57,49 +57,13 @@ def self_check(device: torch.device) -> Iterator[tuple[str, float]]:
 
     The distance is the largest over outputs, gradients and tensors written in place, relative to the largest entry.
     """
-    g = torch.Generator().manual_seed(0)
-
     def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=g).to(device)
+        return torch.randn(shape, generator=generator).to(device)
 
-    def integers(*values: int) -> Tensor:
-        return torch.tensor(values, device=device)
-
-    ptr, slot, scale_ptr = integers(0, 5, 5, 23), integers(0, 18, 7), integers(0, 20, 40)
-    tokens, heads, size = 23, 3, 20
-    yield 'segment_sum', distance(ops.segment_sum, ops.segment_sum_ref, normal(tokens, 7), ptr)
-    yield 'rope_rotate', distance(ops.rope_rotate, ops.rope_rotate_ref, normal(tokens, heads, size),
-                                  9 * normal(tokens, size // 2))
-    landmarks, whitening = 2 * normal(20, 3), normal(2, 20, 20)
-    yield 'nystrom_features', distance(
-        lambda pos: ops.nystrom_features(pos, landmarks.to(pos), whitening.to(pos), (1.0, 2.5)),
-        lambda pos: ops.nystrom_features_ref(pos, landmarks.to(pos), whitening.to(pos), (1.0, 2.5)), normal(tokens, 3))
-    yield 'georope_gram', distance(lambda phi: ops.georope_gram(phi, scale_ptr, ptr, 18),
-                                   lambda phi: ops.georope_gram_ref(phi, scale_ptr, ptr, 18), normal(tokens, 40))
-    freqs, turn = torch.tensor([3.0, 1.0, 0.2], device=device), (tokens, heads, size)
-    yield 'georope_attention', distance(
-        lambda q, k, v, pos, phi, gain: ops.georope_attention(
-            q, k, v, pos, phi, gain, scale_ptr, freqs.to(q), ptr)[0],
-        lambda q, k, v, pos, phi, gain: ops.georope_attention_ref(
-            q, k, v, pos, phi, gain, scale_ptr, freqs.to(q), ptr, True)[0],
-        normal(*turn), normal(*turn), normal(*turn), normal(tokens, 3), normal(tokens, 40) / 6, normal(heads, 2))
-    yield 'georope_decode_gram', distance(
-        lambda phi, cache: ops.georope_decode_gram(phi, slot, 2, 19, cache),
-        lambda phi, cache: ops.georope_decode_gram_ref(phi, slot, 2, 19, cache),
-        normal(3, 40), normal(3, 24, 40), derivatives=False)
-    yield 'georope_decode', distance(
-        ops.georope_decode, ops.georope_decode_ref, *(normal(3, heads, size) for _ in range(3)), normal(3, 2, 19),
-        normal(heads, 2), slot, *(normal(3, 24, heads, size) for _ in range(2)), derivatives=False)
-    root = normal(tokens, 3, 3)
-    yield 'inverse_root', distance(ops.inverse_root, ops.inverse_root_ref,
-                                   root @ root.mT + torch.eye(3, device=device))
-    yield 'whiten', distance(lambda x, weight: ops.whiten(x, weight, 1e-3, 0.1),
-                             lambda x, weight: ops.whiten_ref(x, weight, 1e-3, 0.1), normal(tokens, 3, 12), normal(12))
-    vectors = (tokens, 3, heads * 4)
-    yield 'pair_attention', distance(
-        lambda q, k, v, bias: ops.pair_attention(q, k, v, bias, ptr, 0.5, heads),
-        lambda q, k, v, bias: ops.pair_attention_ref(q, k, v, bias, ptr, 0.5, heads),
-        normal(*vectors), normal(*vectors), normal(*vectors), normal(3 * heads, 18, 18))
+    for name, make in EXAMPLES.items():
+        generator = torch.Generator().manual_seed(0)
+        found = make(normal, device)
+        yield name, distance(found.op, found.reference, *found.inputs, derivatives=found.derivatives)
 
 
 def distance(op: Callable[..., Tensor], reference: Callable[..., Tensor], *inputs: Tensor,

@@ -3,16 +3,17 @@ from __future__ import annotations
 import math
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch_geometric.data import Batch, Data
 
+from torch_geometric_inertial import models
 from torch_geometric_inertial.chem import with_bonds
 from torch_geometric_inertial.chem.order import ORDERS
 from torch_geometric_inertial.cli.files import name_of, read_records
 from torch_geometric_inertial.datasets import QM9Sample
-from torch_geometric_inertial.models import InertialAR, Quetzal
+from torch_geometric_inertial.models import AtomAutoregressor, InertialAR
 from torch_geometric_inertial.models.bonded_tokenization import read_molecules
 from torch_geometric_inertial.nn.atom_vocabulary import AtomVocabulary, atom_types_of
 from torch_geometric_inertial.training import FitConfig, PackedMolecules, RandomOrder, RandomPose, fit
@@ -21,14 +22,13 @@ from torch_geometric_inertial.transforms import FunctionalGroups, InertialFrame,
 
 CHUNK = 512  #: Molecules that are checked together.
 READ = ('z', 'pos', 'edge_index', 'edge_attr', 'formal_charge', 'groups')
-MODELS: dict[str, Any] = {'InertialAR': InertialAR, 'Quetzal': Quetzal}
 WALKS = 0.3  #: Share of molecules with bonds that are read in the order of a random walk.
-POSES = {'InertialAR': RandomPose(30.0, 0.5), 'Quetzal': RandomPose(180.0, 1.0)}  #: Of models without bonds.
+POSES = {'InertialAR': RandomPose(30.0, 0.5)}  #: Of models without bonds; others see all poses, moved by about 1 Å.
 
 
 def train(
     file: Path | None = None,
-    model: Literal['InertialAR', 'Quetzal'] = 'InertialAR',
+    model: str = 'InertialAR',
     preset: str = 'tiny',
     changes: dict | None = None,
     groups: str | None = None,
@@ -47,7 +47,7 @@ def train(
 
     Args:
         file: Molecules, SDF, XYZ or JSONL; the embedded sample of QM9 if left out.
-        model: The class.
+        model: The class: a generator of torch_geometric_inertial.models, such as InertialAR or Quetzal.
         preset: Its size.
         changes: Other fields of its configuration, such as '{channels: 96, order: heavy_first}'.
         groups: Learn to write molecules with functional groups of this vocabulary: qm9 or drugs.
@@ -64,7 +64,7 @@ def train(
     else:
         records = read_records(file, names)
         items, labels = [record.molecule for record in records], [name_of(record) for record in records]
-    kind = MODELS[model]
+    kind = generator_class(model)
     fields = dict(changes or {})
     config = kind.config_class.preset(preset, **fields)
     bonds = getattr(config, 'bonds', False)
@@ -98,7 +98,7 @@ def train(
         network.fit_properties(values)
     print(f'{network} learns from {len(molecules):,} molecules')
 
-    pose, order = RandomPose(180.0) if bonds else POSES[model], None
+    pose, order = RandomPose(180.0) if bonds else POSES.get(model, RandomPose(180.0, 1.0)), None
     if bonds:
         order = RandomOrder('walk', WALKS)  # so that `complete` can go on from a part
     elif config.order not in ORDERS:
@@ -116,6 +116,19 @@ def train(
         sys.exit(143)
     trained.save_pretrained(out / 'model')
     print(f"wrote {out / 'model'}")
+
+
+def generator_class(name: str) -> Any:
+    r"""The generator of that name in :mod:`torch_geometric_inertial.models`.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    found = {one: kind for one in models.__all__ if isinstance(kind := getattr(models, one), type)
+             and issubclass(kind, AtomAutoregressor) and kind is not AtomAutoregressor}
+    if name not in found:
+        raise ValueError(f"'model' must be one of {', '.join(sorted(found))} (got '{name}')")
+    return found[name]
 
 
 def with_readable_bonds(items: list[Data], labels: list[str], max_closures: int) -> tuple[list[Data], list[str]]:

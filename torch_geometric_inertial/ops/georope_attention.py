@@ -1,10 +1,11 @@
 r"""GeoRoPE attention over packed sequences: rotary on coordinates plus gained Nyström kernels in one softmax."""
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from torch_geometric_inertial.ops.library import KERNELS, has_kernel, register_fake
+from torch_geometric_inertial.ops.library import KERNELS, Example, example, has_kernel, register_fake
 from torch_geometric_inertial.ops.rope_rotate import rope_rotate_ref
 from torch_geometric_inertial.ops.segment import segment_index
 
@@ -158,6 +159,24 @@ _DIFFERENTIABLE = ('grad_out', 'grad_lse', 'q', 'k', 'v', 'pos', 'phi', 'gain', 
 def _cut(x: Tensor) -> Tensor:
     """A tensor to differentiate by, without the paths on which it may depend on others of them."""
     return x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
+
+
+@example('georope_gram')
+def _(normal: Callable[..., Tensor], device: torch.device) -> Example:
+    scale_ptr, ptr = torch.tensor([0, 20, 40], device=device), torch.tensor([0, 5, 5, 23], device=device)
+    return Example(lambda phi: georope_gram(phi, scale_ptr, ptr, 18),
+                   lambda phi: georope_gram_ref(phi, scale_ptr, ptr, 18), (normal(23, 40), ))
+
+
+@example('georope_attention')
+def _(normal: Callable[..., Tensor], device: torch.device) -> Example:
+    scale_ptr, ptr = torch.tensor([0, 20, 40], device=device), torch.tensor([0, 5, 5, 23], device=device)
+    freqs = torch.tensor([3.0, 1.0, 0.2], device=device)
+    return Example(
+        lambda q, k, v, pos, phi, gain: georope_attention(q, k, v, pos, phi, gain, scale_ptr, freqs.to(q), ptr)[0],
+        lambda q, k, v, pos, phi, gain: georope_attention_ref(
+            q, k, v, pos, phi, gain, scale_ptr, freqs.to(q), ptr, True)[0],
+        (normal(23, 3, 20), normal(23, 3, 20), normal(23, 3, 20), normal(23, 3), normal(23, 40) / 6, normal(3, 2)))
 
 
 if 'georope_attention' in KERNELS['cpu']:

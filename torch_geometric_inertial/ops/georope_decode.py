@@ -1,10 +1,11 @@
 r"""GeoRoPE attention of one new token per sequence against its cache."""
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from torch_geometric_inertial.ops.library import KERNELS, has_kernel, register_fake
+from torch_geometric_inertial.ops.library import KERNELS, Example, example, has_kernel, register_fake
 
 MOST_CHANNELS = {'cuda': 256}  #: The largest heads that the kernels of a device take; larger ones take the definition.
 
@@ -138,6 +139,22 @@ def _check_slot(slot: Tensor, num_rows: int, num_keys: int) -> None:
     low, high = slot.aminmax()
     if low < 0 or high >= num_keys:
         raise ValueError(f"'slot' must be from 0 to {num_keys - 1} (got {int(low)} to {int(high)})")
+
+
+@example('georope_decode_gram')
+def _(normal: Callable[..., Tensor], device: torch.device) -> Example:
+    slot = torch.tensor([0, 18, 7], device=device)
+    return Example(lambda phi, cache: georope_decode_gram(phi, slot, 2, 19, cache),
+                   lambda phi, cache: georope_decode_gram_ref(phi, slot, 2, 19, cache),
+                   (normal(3, 40), normal(3, 24, 40)), derivatives=False)
+
+
+@example('georope_decode')
+def _(normal: Callable[..., Tensor], device: torch.device) -> Example:
+    slot = torch.tensor([0, 18, 7], device=device)
+    return Example(lambda *inputs: georope_decode(*inputs), georope_decode_ref,
+                   (*(normal(3, 3, 20) for _ in range(3)), normal(3, 2, 19), normal(3, 2), slot,
+                    *(normal(3, 24, 3, 20) for _ in range(2))), derivatives=False)
 
 
 if 'georope_decode' in KERNELS['cpu']:

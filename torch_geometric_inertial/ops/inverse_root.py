@@ -7,10 +7,12 @@ divides by *sums* of eigenvalues, never by their differences, so equal eigenvalu
 """
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from torch_geometric_inertial.ops.library import KERNELS, has_kernel, register_fake
+from torch_geometric_inertial.ops.library import KERNELS, Example, example, has_kernel, register_fake
 
 
 def symmetric(x: Tensor) -> Tensor:
@@ -144,6 +146,12 @@ class _Sylvester(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor]:
         a, x = ctx.saved_tensors
         return _sylvester_backward(a, x, grad)
+
+
+@example('inverse_root')
+def _(normal: Callable[..., Tensor], device: torch.device) -> Example:
+    root = normal(23, 3, 3)
+    return Example(inverse_root, inverse_root_ref, (root @ root.mT + torch.eye(3, device=device), ))
 
 
 if 'inverse_root' in KERNELS['cpu']:

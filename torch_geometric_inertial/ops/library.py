@@ -2,6 +2,7 @@ r"""Loads the compiled operators, ``torch.ops.inertial.*``, or says once that th
 import warnings
 from collections.abc import Callable
 from functools import cache, wraps
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -67,6 +68,26 @@ def register_fake(op: str) -> Callable[[Callable], Callable]:
 
         torch.library.register_fake(f'inertial::{op}')(checked)
         return fake
+    return register
+
+
+class Example(NamedTuple):
+    r"""Inputs for which an operator must be what its definition is; derivatives too, unless it has none."""
+    op: Callable[..., Tensor]
+    reference: Callable[..., Tensor]
+    inputs: tuple[Tensor, ...]
+    derivatives: bool = True
+
+
+#: Name of an operator -> what makes its example on a device, with a function that gives normal numbers of a shape.
+EXAMPLES: dict[str, Callable[[Callable[..., Tensor], torch.device], Example]] = {}
+
+
+def example(op: str) -> Callable[[Callable], Callable]:
+    r"""Registers the example of an operator, by which ``inertial doctor`` checks it."""
+    def register(make: Callable) -> Callable:
+        EXAMPLES[op] = make
+        return make
     return register
 
 

@@ -1,11 +1,11 @@
 r"""Nyström features of Gaussian kernels on 3D positions."""
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from torch_geometric_inertial.ops.library import KERNELS, has_kernel, register_fake
+from torch_geometric_inertial.ops.library import KERNELS, Example, example, has_kernel, register_fake
 from torch_geometric_inertial.ops.through_reference import grad_through_reference
 
 
@@ -57,6 +57,14 @@ def nystrom_features(pos: Tensor, landmarks: Tensor, whitening: Tensor, width: S
         return torch.ops.inertial.nystrom_features(pos, landmarks, whitening, width)
     with torch.autocast(pos.device.type, enabled=False):  # large terms cancel, 8 bits do not do
         return nystrom_features_ref(pos, landmarks, whitening, width)
+
+
+@example('nystrom_features')
+def _(normal: Callable[..., Tensor], device: torch.device) -> Example:
+    landmarks, whitening, width = 2 * normal(20, 3), normal(2, 20, 20), (1.0, 2.5)
+    return Example(lambda pos: nystrom_features(pos, landmarks.to(pos), whitening.to(pos), width),
+                   lambda pos: nystrom_features_ref(pos, landmarks.to(pos), whitening.to(pos), width),
+                   (normal(23, 3), ))
 
 
 if 'nystrom_features' in KERNELS['cpu']:

@@ -1,12 +1,13 @@
 r"""Attention among the atoms of each molecule, with a bias of every pair's score."""
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from torch_geometric_inertial.ops.library import KERNELS, has_kernel, register_fake
+from torch_geometric_inertial.ops.library import KERNELS, Example, example, has_kernel, register_fake
 from torch_geometric_inertial.ops.segment import segment_index
 from torch_geometric_inertial.ops.through_reference import third_grad_through_reference
 
@@ -65,6 +66,14 @@ def pair_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, ptr: Tensor, s
     if has_kernel('pair_attention', q):
         return torch.ops.inertial.pair_attention(q, k, v, bias, ptr, scale, heads)
     return pair_attention_ref(q, k, v, bias, ptr, scale, heads)
+
+
+@example('pair_attention')
+def _(normal: Callable[..., Tensor], device: torch.device) -> Example:
+    ptr = torch.tensor([0, 5, 5, 23], device=device)
+    return Example(lambda q, k, v, bias: pair_attention(q, k, v, bias, ptr, 0.5, 3),
+                   lambda q, k, v, bias: pair_attention_ref(q, k, v, bias, ptr, 0.5, 3),
+                   (normal(23, 3, 12), normal(23, 3, 12), normal(23, 3, 12), normal(9, 18, 18)))
 
 
 if 'pair_attention' in KERNELS['cpu']:

@@ -1,8 +1,10 @@
 r"""Rotation of adjacent feature pairs, the core of rotary position encodings."""
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from torch_geometric_inertial.ops.library import KERNELS, has_kernel, register_fake
+from torch_geometric_inertial.ops.library import KERNELS, Example, example, has_kernel, register_fake
 
 
 def rope_rotate_ref(x: Tensor, phase: Tensor) -> Tensor:
@@ -42,6 +44,11 @@ def rope_rotate(x: Tensor, phase: Tensor) -> Tensor:
 def _quarter(x: Tensor) -> Tensor:
     """Turns every pair by 90 degrees."""
     return torch.stack([-x[..., 1::2], x[..., 0::2]], dim=-1).flatten(-2)
+
+
+@example('rope_rotate')
+def _(normal: Callable[..., Tensor], device: torch.device) -> Example:
+    return Example(rope_rotate, rope_rotate_ref, (normal(23, 3, 20), 9 * normal(23, 10)))
 
 
 if 'rope_rotate' in KERNELS['cpu']:

@@ -1,8 +1,10 @@
 r"""Sums over the rows of each segment of a packed tensor."""
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from torch_geometric_inertial.ops.library import KERNELS, has_kernel, register_fake
+from torch_geometric_inertial.ops.library import KERNELS, Example, example, has_kernel, register_fake
 
 try:
     import torch_scatter
@@ -83,6 +85,11 @@ def _check(src: Tensor, ptr: Tensor) -> None:
         return
     if ptr[0] != 0 or ptr[-1] != src.size(0) or (ptr.diff() < 0).any():
         raise ValueError(f"'ptr' must not decrease from 0 to {src.size(0)}, the rows of 'src' (got {ptr.tolist()})")
+
+
+@example('segment_sum')
+def _(normal: Callable[..., Tensor], device: torch.device) -> Example:
+    return Example(segment_sum, segment_sum_ref, (normal(23, 7), torch.tensor([0, 5, 5, 23], device=device)))
 
 
 if 'segment_sum' in KERNELS['cpu']:

@@ -1,13 +1,14 @@
 r"""Vectors whitened by the inverse root of their own covariance: the heart of an equivariant layer norm."""
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from torch_geometric_inertial.ops.inverse_root import inverse_root_ref
-from torch_geometric_inertial.ops.library import KERNELS, has_kernel, register_fake
+from torch_geometric_inertial.ops.library import KERNELS, Example, example, has_kernel, register_fake
 from torch_geometric_inertial.ops.through_reference import third_grad_through_reference
 
 
@@ -49,6 +50,12 @@ def whiten(x: Tensor, weight: Tensor, eps_rel: float, eps_abs: float, center: bo
     if has_kernel('whiten', x):
         return torch.ops.inertial.whiten(x, weight, eps_rel, eps_abs, center)[0]
     return whiten_ref(x, weight, eps_rel, eps_abs, center)
+
+
+@example('whiten')
+def _(normal: Callable[..., Tensor], device: torch.device) -> Example:
+    return Example(lambda x, weight: whiten(x, weight, 1e-3, 0.1), lambda x, weight: whiten_ref(x, weight, 1e-3, 0.1),
+                   (normal(23, 3, 12), normal(12)))
 
 
 if 'whiten' in KERNELS['cpu']:
