@@ -3,6 +3,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
+from helpers.bonded import canonical_molecules
 from torch_geometric.data import Batch, Data
 
 from torch_geometric_inertial import InertialFrame, Quetzal, QuetzalConfig
@@ -25,7 +26,7 @@ def test_the_published_models_have_their_published_sizes(name, parameters):
         more = Quetzal(QuetzalConfig.preset(name, elements=tuple(range(1, 119))))
     assert num_parameters(model) == num_parameters(more) == parameters
     assert model.network.channels // model.config.heads == 64
-    assert repr(model) == f"Quetzal({parameters:,} parameters, order='heavy_first')"
+    assert repr(model) == f"Quetzal({parameters:,} parameters, order='heavy_first', bonds=False)"
 
 
 @pytest.mark.parametrize('name', sorted(QuetzalConfig.presets))
@@ -185,3 +186,44 @@ def test_conditions_of_a_model_that_has_none(make_model, qm9):
     molecule = Data(z=qm9[3].z, pos=qm9[3].pos, groups=torch.ones(1, 3))
     with pytest.raises(ValueError, match=r"'groups' must be \[1, 0\] \(got \(1, 3\)\)"):
         make_model(kind='quetzal')(molecule)
+
+
+BONDS = dict(bonds=True, max_atoms=30, channels=24, heads=2, graph_layers=1, place_layers=1, message_channels=16,
+             field_channels=8, head_channels=16, head_layers=1, sigma_data=0.8, context_noise=0.0)
+
+
+def test_with_bonds_it_is_the_other_network_along_the_cartesian_axes():
+    torch.manual_seed(0)
+    model = Quetzal(**BONDS).double().eval()
+    data = canonical_molecules(1, first=40)[0]
+    skeleton, pos = model.network.read(data)
+    encoded = model.network.placer.encode(skeleton, model.network.place_condition(None, 1))
+    slot = torch.arange(1, data.num_nodes)
+    place = model.network.placer.context(skeleton, encoded, pos, torch.zeros_like(slot), slot)
+    assert torch.equal(place.frame.axes, torch.eye(3).double().expand(len(slot), 3, 3))
+    local = place.frame.to_local(pos[0, slot])
+    torch.testing.assert_close(local, pos[0, slot] - pos[0, skeleton.parent[0, slot]])
+
+
+def test_with_bonds_it_writes_completes_and_scores_molecules():
+    torch.manual_seed(0)
+    model = Quetzal(**BONDS).eval()
+    pair = Data(z=torch.tensor([6, 8]), pos=torch.tensor([[0.0, 0, 0], [1.43, 0, 0]]))
+    for data in [*model.generate(2, seed=0, num_steps=2), *model.complete(pair, 2, seed=0, num_steps=2)]:
+        assert data.edge_attr.numel() == data.edge_index.size(1) > 0 and data.pos.isfinite().all()
+    assert model.log_prob(canonical_molecules(2), num_steps=2).total.isfinite().all()
+
+
+def test_with_bonds_it_learns():
+    torch.manual_seed(0)
+    model = Quetzal(**BONDS)
+    batch = Batch.from_data_list(canonical_molecules(8))
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    losses = []
+    for step in range(60):
+        loss = model(batch, torch.Generator().manual_seed(step)).total
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss))
+    assert sum(losses[-10:]) < 0.6 * sum(losses[:10])

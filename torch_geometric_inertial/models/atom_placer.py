@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_geometric_inertial.nn.bond_distances import FAR, bond_distances
-from torch_geometric_inertial.nn.bond_frame import BondFrame, bond_frames
+from torch_geometric_inertial.nn.bond_frame import Axes, BondFrame, bond_axes, bond_frames
 from torch_geometric_inertial.nn.bond_head import MAX_ORDER, one_hot_distance
 from torch_geometric_inertial.nn.diffusion_head import DiffusionHead
 from torch_geometric_inertial.nn.neighbor_messages import NeighborMessages
@@ -49,12 +49,14 @@ class AtomPlacer(nn.Module):
         context_noise (float): Noise (Å) on the offsets that the network sees in training; targets stay clean.
         head (DiffusionHead): The density of a place.
         field_channels (int): Size of the keys that the head's network takes.
+        axes (callable): The axes of a place, from the atoms around it.
+            (default: :func:`~torch_geometric_inertial.nn.bond_frame.bond_axes`)
     """
     def __init__(self, num_types: int, channels: int, heads: int, num_layers: int, pair_channels: int,
                  message_channels: int, message_rounds: int, num_neighbors: int, context_noise: float,
-                 head: DiffusionHead, field_channels: int):
+                 head: DiffusionHead, field_channels: int, axes: Axes = bond_axes):
         super().__init__()
-        self.num_neighbors, self.context_noise = num_neighbors, context_noise
+        self.num_neighbors, self.context_noise, self.axes = num_neighbors, context_noise, axes
         self.type_embedding = nn.Embedding(num_types, channels)
         self.pair = nn.Sequential(nn.Linear(MAX_ORDER + 1 + FAR + 1 + 1, 2 * pair_channels), nn.SiLU(),
                                   nn.Linear(2 * pair_channels, pair_channels))
@@ -110,7 +112,7 @@ class AtomPlacer(nn.Module):
         r"""What is around the places of atoms :obj:`slot` [T] (not the first) of molecules :obj:`row` [T], of which
         :obj:`pos` [B, N, 3] has the atoms before them."""
         parent = skeleton.parent[row, slot]
-        frame = bond_frames(pos, skeleton.order, row, slot, parent, self.num_neighbors)
+        frame = bond_frames(pos, skeleton.order, row, slot, parent, self.num_neighbors, self.axes)
         offset = frame.offset
         if self.training and self.context_noise > 0:
             offset = offset + self.context_noise * torch.randn(offset.shape, generator=generator, device=offset.device)

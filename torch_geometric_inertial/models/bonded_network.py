@@ -15,10 +15,13 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from torch_geometric_inertial.models.atom_placer import AtomPlacer
+from torch_geometric_inertial.models.bonded_config import BondedConfig
 from torch_geometric_inertial.models.bonded_tokenization import read_molecules
 from torch_geometric_inertial.models.graph_autoregressor import GraphAutoregressor
 from torch_geometric_inertial.nn.atom_vocabulary import AtomVocabulary
+from torch_geometric_inertial.nn.bond_frame import Axes, bond_axes
 from torch_geometric_inertial.nn.condition import Condition, conditions_of
+from torch_geometric_inertial.nn.diffusion_head import DiffusionHead
 from torch_geometric_inertial.nn.skeleton import Skeleton
 
 
@@ -103,3 +106,18 @@ class BondedNetwork(nn.Module):
         place = self.placer.context(skeleton, encoded, pos, row, slot, generator)
         local = place.frame.to_local(pos[row, slot])
         return self.placer.head.loss(local, place.cond, self.num_draws, generator, place.around).mean()
+
+
+def bonded_network(c: BondedConfig, axes: Axes = bond_axes) -> BondedNetwork:
+    r"""The network of a configuration, whose places have coordinates along these axes."""
+    vocabulary = AtomVocabulary(c.atom_types)
+    graph_condition, place_condition = (
+        Condition(c.channels, c.num_groups, c.properties, c.condition_dropout, c.group_names) for _ in range(2))
+    head = DiffusionHead(c.head_channels, c.channels, c.head_layers, sigma_data=c.sigma_data, noise_mean=c.noise_mean,
+                         noise_std=c.noise_std, pair_channels=c.field_channels)
+    graph = GraphAutoregressor(vocabulary, c.channels, c.heads, c.graph_layers, c.pair_channels, c.max_atoms,
+                               c.max_closures)
+    placer = AtomPlacer(len(vocabulary), c.channels, c.heads, c.place_layers, c.pair_channels, c.message_channels,
+                        c.message_rounds, c.num_neighbors, c.context_noise, head, c.field_channels, axes)
+    return BondedNetwork(vocabulary, graph_condition, place_condition, graph, placer, c.max_atoms, c.max_closures,
+                         c.num_draws, c.coord_weight)

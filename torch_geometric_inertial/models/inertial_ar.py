@@ -7,15 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from torch_geometric_inertial.elements import SYMBOLS
-from torch_geometric_inertial.models.atom_placer import AtomPlacer
 from torch_geometric_inertial.models.atom_transformer import AtomTransformer, Parts
 from torch_geometric_inertial.models.autoregressor import AtomAutoregressor
-from torch_geometric_inertial.models.bonded_network import BondedNetwork
-from torch_geometric_inertial.models.generator_config import GeneratorConfig
-from torch_geometric_inertial.models.graph_autoregressor import GraphAutoregressor
+from torch_geometric_inertial.models.bonded_config import BondedConfig
+from torch_geometric_inertial.models.bonded_network import bonded_network
 from torch_geometric_inertial.nn.atom_embedding import ReleasedAtomEmbedding
-from torch_geometric_inertial.nn.atom_vocabulary import AtomVocabulary
 from torch_geometric_inertial.nn.condition import Condition
 from torch_geometric_inertial.nn.diffusion_head import DiffusionHead
 from torch_geometric_inertial.nn.fourier import FourierFeatures
@@ -23,43 +19,21 @@ from torch_geometric_inertial.nn.geo_rope_geometry import GeoRoPEGeometry
 from torch_geometric_inertial.nn.nystrom import NystromFeatures
 from torch_geometric_inertial.nn.transformer_block import CausalStack
 
-#: The heavy atoms of QM9 as (element, charge, hydrogens, valence).
-QM9_ATOM_TYPES = (
-    (6, -1, 0, 3), (6, -1, 1, 3), (6, 0, 0, 4), (6, 0, 1, 4), (6, 0, 2, 4), (6, 0, 3, 4), (6, 0, 4, 4),
-    (7, -1, 0, 2), (7, 0, 0, 3), (7, 0, 1, 3), (7, 0, 2, 3), (7, 0, 3, 3),
-    (7, 1, 0, 4), (7, 1, 1, 4), (7, 1, 2, 4), (7, 1, 3, 4),
-    (8, -1, 0, 1), (8, 0, 0, 2), (8, 0, 1, 2), (8, 0, 2, 2), (9, 0, 0, 1),
-)
-
 
 @dataclass(frozen=True)
-class InertialARConfig(GeneratorConfig):
-    r"""Everything that defines an :class:`InertialAR`, beside the fields of :class:`GeneratorConfig`.
+class InertialARConfig(BondedConfig):
+    r"""Everything that defines an :class:`InertialAR`, beside the fields of :class:`BondedConfig`.
 
     Args:
         order (str): The :class:`~torch_geometric_inertial.transforms.CanonicalOrder` that the model reads and writes;
             :obj:`'heavy_first'` where it writes bonds.
-        bonds (bool): Whether the model writes the bond graph before the places: a
-            :class:`~torch_geometric_inertial.models.bonded_network.BondedNetwork`. Otherwise it is the published
-            arrangement: elements and places in turn, with GeoRoPE attention.
-        atom_types (tuple): Heavy atoms that a model with bonds knows, as (atomic number, formal charge, hydrogens,
-            sum of bond orders); they settle :obj:`elements`. See
-            :func:`~torch_geometric_inertial.nn.atom_vocabulary.atom_types_of`.
-        graph_layers (int): With bonds: layers over the atoms of the graph while it is written.
-        place_layers (int): With bonds: layers over the whole graph before its atoms are placed.
-        pair_channels (int): With bonds: size of what a pair of atoms is described by.
-        message_channels (int): With bonds: size of the messages from the atoms around a place.
-        message_rounds (int): With bonds: rounds of these messages.
-        field_channels (int): With bonds: size of the messages to a coordinate that is being denoised.
-        num_neighbors (int): With bonds: atoms around a place, beside the parent.
-        max_closures (int): With bonds: rings that one atom may close.
         type_layers (int): Without bonds: layers up to the type of the next atom.
         coord_layers (int): Without bonds: layers from there to the condition of its place.
         width (float): Without bonds: width of the Nyström kernel, Å.
         num_landmarks (int): Without bonds: Nyström landmarks.
 
     Raises:
-        ValueError: If a field is out of range, or an atom type is none.
+        ValueError: If a field is out of range.
     """
     order: str = 'heavy_first'
     channels: int = 192
@@ -67,15 +41,6 @@ class InertialARConfig(GeneratorConfig):
     num_draws: int = 3
     coord_weight: float = 4.0
     bonds: bool = True
-    atom_types: tuple[tuple[int, int, int, int], ...] = QM9_ATOM_TYPES
-    graph_layers: int = 5
-    place_layers: int = 4
-    pair_channels: int = 32
-    message_channels: int = 128
-    message_rounds: int = 3
-    field_channels: int = 48
-    num_neighbors: int = 10
-    max_closures: int = 4
     type_layers: int = 6
     coord_layers: int = 6
     width: float = 1.5
@@ -83,23 +48,9 @@ class InertialARConfig(GeneratorConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.bonds and self.atom_types:
-            object.__setattr__(self, 'elements', tuple(sorted({1, *(t[0] for t in self.atom_types)})))
-        self.check(at_least_one=('graph_layers', 'place_layers', 'pair_channels', 'message_channels', 'message_rounds',
-                                 'field_channels', 'num_neighbors', 'max_closures', 'type_layers', 'coord_layers',
-                                 'num_landmarks'), positive=('width', ))
+        self.check(at_least_one=('type_layers', 'coord_layers', 'num_landmarks'), positive=('width', ))
         if self.order not in ('smiles', 'heavy_first', 'rank'):
             raise ValueError(f"'order' must be 'smiles', 'heavy_first' or 'rank' (got {reprlib.repr(self.order)})")
-        if self.bonds and self.order != 'heavy_first':
-            raise ValueError(f"'order' must be 'heavy_first' for a model that writes bonds (got '{self.order}')")
-        if self.bonds and not self.atom_types:
-            raise ValueError("'atom_types' must name a heavy atom or more (got none)")
-        if len(set(self.atom_types)) != len(self.atom_types):
-            raise ValueError("'atom_types' must be distinct")
-        for z, charge, hydrogens, valence in self.atom_types:
-            if not (1 < z < len(SYMBOLS) and abs(charge) <= 8 and 0 <= hydrogens <= valence <= 12):
-                raise ValueError(f"'atom_types' must be (atomic number above 1, charge within 8, hydrogens, valence "
-                                 f"from there to 12) (got {(z, charge, hydrogens, valence)})")
 
 
 InertialARConfig.presets = {
@@ -128,7 +79,7 @@ class InertialAR(AtomAutoregressor):
 
     def __init__(self, config: InertialARConfig | None = None, **kwargs):
         c = InertialARConfig.of(config, kwargs)
-        super().__init__(_bonded_network(c) if c.bonds else _published_network(c), c)
+        super().__init__(bonded_network(c) if c.bonds else _published_network(c), c)
 
     @torch.no_grad()
     def fit_landmarks(self, pos: Tensor, *, seed: int = 0) -> InertialAR:
@@ -144,23 +95,6 @@ class InertialAR(AtomAutoregressor):
         return f'{type(self).__name__}({total:,} parameters, bonds={self.config.bonds})'
 
 
-def _condition(c: InertialARConfig) -> Condition:
-    return Condition(c.channels, c.num_groups, c.properties, c.condition_dropout, c.group_names)
-
-
-def _bonded_network(c: InertialARConfig) -> BondedNetwork:
-    vocabulary = AtomVocabulary(c.atom_types)
-    head = DiffusionHead(c.head_channels, c.channels, c.head_layers, sigma_data=c.sigma_data, noise_mean=c.noise_mean,
-                         noise_std=c.noise_std, pair_channels=c.field_channels)
-    return BondedNetwork(
-        vocabulary, _condition(c), _condition(c),
-        GraphAutoregressor(vocabulary, c.channels, c.heads, c.graph_layers, c.pair_channels, c.max_atoms,
-                           c.max_closures),
-        AtomPlacer(len(vocabulary), c.channels, c.heads, c.place_layers, c.pair_channels, c.message_channels,
-                   c.message_rounds, c.num_neighbors, c.context_noise, head, c.field_channels),
-        c.max_atoms, c.max_closures, c.num_draws, c.coord_weight)
-
-
 def _published_network(c: InertialARConfig) -> AtomTransformer:
     num_types, head_size = len(c.elements) + 1, c.channels // c.heads
     geometry, coord_geometry = (GeoRoPEGeometry(head_size, None, rotary=rotary) for rotary in (True, False))
@@ -174,7 +108,7 @@ def _published_network(c: InertialARConfig) -> AtomTransformer:
     return AtomTransformer(Parts(
         embedding=ReleasedAtomEmbedding(c.channels, num_types, c.max_atoms,
                                         NystromFeatures((c.width, ), c.num_landmarks)),
-        condition=_condition(c),
+        condition=Condition(c.channels, c.num_groups, c.properties, c.condition_dropout, c.group_names),
         type_geometry=geometry,
         type_stack=CausalStack(c.type_layers, geometry=geometry, fusion='heads', **stack),
         type_head=type_head,

@@ -7,11 +7,13 @@ line. All of it depends on earlier atoms alone, and :math:`\det R = 1`, so the d
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+Axes = Callable[[Tensor, Tensor], Tensor]  #: As :func:`bond_axes` or :func:`cartesian_axes`.
 MIN_SINE = 0.3  #: Two directions span a plane if the sine of their angle exceeds this.
 
 
@@ -38,35 +40,7 @@ class BondFrame(NamedTuple):
         return self.origin + (self.axes @ local.unsqueeze(-1)).squeeze(-1)
 
 
-def bond_frames(pos: Tensor, order: Tensor, row: Tensor, slot: Tensor, parent: Tensor,
-                num_neighbors: int) -> BondFrame:
-    r"""Of atoms :obj:`slot` [T] of molecules :obj:`row` [T]; atoms at later slots are not looked at.
-
-    Args:
-        pos (Tensor): Positions [B, N, 3] in Å.
-        order (Tensor): Bond orders [B, N, N]; 0 where there is no bond.
-        row (Tensor): [T].
-        slot (Tensor): [T].
-        parent (Tensor): Their parents' slots [T].
-        num_neighbors (int): Atoms around :math:`K` beside the parent: those to which a ring is closed, then those
-            bonded to the parent, each in the order of the sequence, then the nearest to the parent.
-    """
-    slots = torch.arange(pos.size(1), device=pos.device)
-    origin = pos[row, parent]
-    offset = pos[row] - origin.unsqueeze(1)  # [T, N, 3]
-    rank = torch.where(order[row, slot] > 0, slots - 1e4, torch.where(
-        order[row, parent] > 0, slots.to(pos.dtype), 1e4 + offset.norm(dim=-1)))
-    hidden = (slots >= slot.unsqueeze(1)) | (slots == parent.unsqueeze(1))
-    rank, index = rank.masked_fill(hidden, torch.inf).topk(min(num_neighbors, pos.size(1)), largest=False)
-    valid = rank.isfinite()
-    offset = offset.gather(1, index.unsqueeze(-1).expand(-1, -1, 3))
-    axes = local_axes(offset, valid)
-    offset = torch.cat([torch.zeros_like(offset[:, :1]), offset @ axes], dim=1)
-    return BondFrame(origin, axes, torch.cat([parent.unsqueeze(1), index], dim=1),
-                     nn.functional.pad(valid, (1, 0), value=True), offset)
-
-
-def local_axes(offset: Tensor, valid: Tensor) -> Tensor:
+def bond_axes(offset: Tensor, valid: Tensor) -> Tensor:
     r"""Orthonormal axes (columns, det +1) from the first two neighbor directions that span a plane.
 
     Args:
@@ -89,3 +63,38 @@ def local_axes(offset: Tensor, valid: Tensor) -> Tensor:
     e2 = first_of(usable & (across.norm(dim=-1) > MIN_SINE))
     e2 = nn.functional.normalize(e2 - (e2 * e1).sum(-1, keepdim=True) * e1, dim=-1)
     return torch.cat([e1, e2, torch.linalg.cross(e1, e2)], dim=-2).mT
+
+
+def cartesian_axes(offset: Tensor, valid: Tensor) -> Tensor:
+    r"""Those of the coordinates themselves, whatever is around [..., 3, 3]; arguments as :func:`bond_axes`."""
+    return torch.eye(3, dtype=offset.dtype, device=offset.device).expand(*offset.shape[:-2], 3, 3)
+
+
+def bond_frames(pos: Tensor, order: Tensor, row: Tensor, slot: Tensor, parent: Tensor,
+                num_neighbors: int, axes_of: Axes = bond_axes) -> BondFrame:
+    r"""Of atoms :obj:`slot` [T] of molecules :obj:`row` [T]; atoms at later slots are not looked at.
+
+    Args:
+        pos (Tensor): Positions [B, N, 3] in Å.
+        order (Tensor): Bond orders [B, N, N]; 0 where there is no bond.
+        row (Tensor): [T].
+        slot (Tensor): [T].
+        parent (Tensor): Their parents' slots [T].
+        num_neighbors (int): Atoms around :math:`K` beside the parent: those to which a ring is closed, then those
+            bonded to the parent, each in the order of the sequence, then the nearest to the parent.
+        axes_of (callable, optional): The axes, from the positions of these relative to the parent.
+            (default: :func:`bond_axes`)
+    """
+    slots = torch.arange(pos.size(1), device=pos.device)
+    origin = pos[row, parent]
+    offset = pos[row] - origin.unsqueeze(1)  # [T, N, 3]
+    rank = torch.where(order[row, slot] > 0, slots - 1e4, torch.where(
+        order[row, parent] > 0, slots.to(pos.dtype), 1e4 + offset.norm(dim=-1)))
+    hidden = (slots >= slot.unsqueeze(1)) | (slots == parent.unsqueeze(1))
+    rank, index = rank.masked_fill(hidden, torch.inf).topk(min(num_neighbors, pos.size(1)), largest=False)
+    valid = rank.isfinite()
+    offset = offset.gather(1, index.unsqueeze(-1).expand(-1, -1, 3))
+    axes = axes_of(offset, valid)
+    offset = torch.cat([torch.zeros_like(offset[:, :1]), offset @ axes], dim=1)
+    return BondFrame(origin, axes, torch.cat([parent.unsqueeze(1), index], dim=1),
+                     nn.functional.pad(valid, (1, 0), value=True), offset)
