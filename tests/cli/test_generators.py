@@ -15,6 +15,7 @@ from torch_geometric_inertial.cli.interrupt import Stopped
 from torch_geometric_inertial.cli.main import main
 from torch_geometric_inertial.datasets import QM9Sample
 from torch_geometric_inertial.nn.atom_vocabulary import atom_types_of
+from torch_geometric_inertial.training import load_checkpoint
 
 
 @pytest.fixture
@@ -168,6 +169,18 @@ def test_train_learns_groups(molecules, tmp_path):
 
 
 TINY = '--changes={channels: 32, heads: 2, graph_layers: 1, place_layers: 1, head_channels: 16}'
+
+
+def test_train_that_time_ends_says_so_everywhere(molecules, tmp_path):
+    assert main(['train', f'--file={molecules}', f'--out={tmp_path}', TINY, '--fit_config.batch_size=2',
+                 '--fit_config.max_minutes=0.02']) == 0
+    facts = json.loads((tmp_path / 'model' / 'config.json').read_text())
+    done = json.loads((tmp_path / 'checkpoints' / 'training.json').read_text())['done']
+    steps = load_checkpoint(tmp_path / 'checkpoints')['step']
+    assert 0 < steps < 10_000 and facts['training'] == done and done['steps'] == steps
+    assert facts['data'] == 'three.sdf' and facts['training_domain']['num_atoms'] == [4, 7]
+    card = (tmp_path / 'model' / 'README.md').read_text()
+    assert all(f'- {name}: {value}\n' in card for name, value in done.items()) and '- data: three.sdf\n' in card
 
 
 def with_items(path, items):

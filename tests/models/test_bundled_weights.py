@@ -1,14 +1,18 @@
 """The weights that come with the package."""
+import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torch_geometric.data import Batch, Data
 
 import torch_geometric_inertial
 from torch_geometric_inertial import InertialAR
 from torch_geometric_inertial.datasets import QM9Sample
 from torch_geometric_inertial.metrics import evaluate, hit_rate, hydrogen_report
+from torch_geometric_inertial.models import AtomPredictor
 from torch_geometric_inertial.transforms import canonical
 
 WEIGHTS = Path(torch_geometric_inertial.__file__).parent / 'weights'
@@ -24,6 +28,23 @@ def test_they_are_small_and_have_a_card(folder):
     assert sum(file.stat().st_size for file in folder.iterdir()) < 20e6
     card = (folder / 'README.md').read_text()
     assert folder.name in card and '**Data.**' in card and 'CC0' in card and '\n    python ' in card
+
+
+@pytest.mark.parametrize('folder', sorted(WEIGHTS.iterdir()), ids=lambda folder: folder.name)
+def test_their_cards_have_the_front_matter_of_the_hub(folder):
+    _, front, text = (folder / 'README.md').read_text().split('---\n', 2)
+    facts = json.loads((folder / 'config.json').read_text())
+    said = yaml.safe_load(front)
+    assert set(said) == {'library_name', 'license', 'tags'} and said['library_name'] == 'torch_geometric_inertial'
+    assert said['license'] == facts['license'].lower() == 'cc0-1.0'
+    assert 'pytorch-geometric' in said['tags'] and all(isinstance(tag, str) for tag in said['tags'])
+    if facts['model'] != 'InertialAR':
+        loaded = AtomPredictor.from_pretrained(folder)
+        assert f'{sum(p.numel() for p in loaded.parameters()):,} parameters' in text
+    steps = facts['training']['steps']
+    assert all(f'{n:,}' in text for n in (steps if isinstance(steps, list) else [steps]))
+    for result in re.findall(r'`(benchmarks/results/[\w.]+)`', text):
+        assert (WEIGHTS.parents[1] / result).is_file()
 
 
 def test_they_write_molecules_that_are_mostly_stable(model):

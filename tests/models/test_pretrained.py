@@ -6,6 +6,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
 from torch_geometric_inertial import AtomAutoregressor, InertialAR
@@ -17,7 +18,7 @@ from torch_geometric_inertial.models.pretrained import BUNDLED, CONFIG_FILE, WEI
 @pytest.fixture
 def saved(make_model, tmp_path):
     model = make_model()
-    return model, model.save_pretrained(tmp_path / 'model', card='# A model\n', licence='CC0', training=dict(steps=3))
+    return model, model.save_pretrained(tmp_path / 'model', card='# A model\n', license='CC0', training=dict(steps=3))
 
 
 def test_what_is_loaded_is_what_was_saved(saved):
@@ -43,6 +44,28 @@ def test_the_training_domain_goes_through_files(make_model, tmp_path):
         == bundled.training_domain is not None
 
 
+def test_a_trained_model_writes_a_card_of_what_was_done(make_model, tmp_path):
+    model = make_model()
+    model.training_record = dict(steps=162, minutes=1.5)
+    model.training_domain = TrainingDomain((3, 9), (1, 6), (), (1, 3))
+    folder = model.save_pretrained(tmp_path / 'model', license='CC0-1.0', data="my: 'own'", training=dict(steps=10_000))
+    card = (folder / 'README.md').read_text()
+    front = yaml.safe_load(card.split('---\n')[1])
+    assert front == dict(library_name='torch_geometric_inertial', license='cc0-1.0',
+                         tags=['molecules', 'pytorch-geometric', 'inertialar'])
+    said = json.loads((folder / CONFIG_FILE).read_text())
+    assert said['training'] == dict(steps=162, minutes=1.5)
+    for line in ('- steps: 162', '- minutes: 1.5', "- data: my: 'own'",
+                 '- learned from: molecules of 3 to 9 atoms, 1 to 3 of them heavy; types H, C',
+                 '`InertialAR.from_pretrained(folder)` loads them'):
+        assert line in card
+    model.training_record = None
+    assert not (model.save_pretrained(tmp_path / 'bare') / 'README.md').exists()
+    model.training_record = dict(steps=162)
+    bare = model.save_pretrained(tmp_path / 'no_license') / 'README.md'
+    assert 'license' not in yaml.safe_load(bare.read_text().split('---\n')[1])
+
+
 def test_half_precision_halves_the_file_and_is_close(make_model, tmp_path):
     model = make_model()
     full, half = (model.save_pretrained(tmp_path / str(d), dtype=d) / WEIGHTS_FILE for d in (None, torch.float16))
@@ -61,7 +84,7 @@ def test_half_precision_halves_the_file_and_is_close(make_model, tmp_path):
 def test_the_folder_says_what_it_holds(saved):
     model, folder = saved
     facts = json.loads((folder / CONFIG_FILE).read_text())
-    assert facts['model'] == 'InertialAR' and facts['units'] == 'angstrom' and facts['licence'] == 'CC0'
+    assert facts['model'] == 'InertialAR' and facts['units'] == 'angstrom' and facts['license'] == 'CC0'
     assert facts['training'] == dict(steps=3) and facts['config']['elements'] == list(model.elements)
     assert sorted(path.name for path in folder.iterdir()) == ['README.md', CONFIG_FILE, WEIGHTS_FILE]
 

@@ -114,7 +114,7 @@ def train(
         print(f"stopped by {record['stopped_by']} after {record['steps']:,} steps; run it again to go on",
               file=sys.stderr)
         sys.exit(143)
-    trained.save_pretrained(out / 'model')
+    trained.save_pretrained(out / 'model', data='QM9Sample' if file is None else file.name)
     print(f"wrote {out / 'model'}")
 
 

@@ -39,9 +39,9 @@ class Pretrained:
         Args:
             folder (str or Path): Where to; created if need be.
             card (str, optional): The model card, Markdown. A short one is written for a model with a
-                :obj:`training_record`.
+                :obj:`training_record`, from what stands in the configuration file.
             dtype (torch.dtype, optional): Of the stored parameters, such as :obj:`torch.float16`.
-            **facts: What else the configuration file should say (data, units, licence): JSON-able. What the trainer
+            **facts: What else the configuration file should say (data, units, license): JSON-able. What the trainer
                 counted itself, such as :obj:`steps`, goes before what :obj:`training` says.
         """
         assert isinstance(self, nn.Module)
@@ -51,9 +51,10 @@ class Pretrained:
                    for name, tensor in self.state_dict().items()}
         if self.training_record is not None:
             facts['training'] = {**facts.get('training', {}), **self.training_record}
-            card = _card(self, self.training_record) if card is None else card
         if self.training_domain is not None:
             facts.setdefault('training_domain', self.training_domain.to_dict())
+        if self.training_record is not None and card is None:
+            card = model_card(self, facts)
         config = dict(model=type(self).__name__, units='angstrom', config=self.config.to_dict(), **facts)
         json.dumps(config)  # what cannot be written fails before anything is
 
@@ -137,10 +138,25 @@ def read_weights(path: Path, sha256: str | None = None) -> dict[str, torch.Tenso
         raise ValueError(f"'{path}' is truncated or damaged: {error}") from error
 
 
-def _card(model: nn.Module, record: dict[str, Any]) -> str:
-    lines = '\n'.join(f'- {name}: {value}' for name, value in record.items())
-    return (f'# {type(model).__name__}\n\n{sum(p.numel() for p in model.parameters()):,} parameters, trained by '
-            f'`torch_geometric_inertial`. What was done:\n\n{lines}\n')
+def model_card(model: nn.Module, facts: dict[str, Any]) -> str:
+    r"""A card of what a configuration file says, with the front matter that the Hugging Face hub reads.
+
+    Args:
+        model (Module): The model.
+        facts (dict): What else stands in the file: :obj:`training` and, if known, :obj:`license`, :obj:`data`,
+            :obj:`training_domain`, :obj:`validation` and others.
+    """
+    kind = type(model).__name__
+    front = dict(library_name='torch_geometric_inertial', license=str(facts.get('license', '')).lower(),
+                 tags=['molecules', 'pytorch-geometric', kind.lower()])
+    about = {name: value for name, value in facts.items() if name not in ('license', 'training', 'training_domain')}
+    domain = TrainingDomain.of_facts(facts)
+    if domain is not None:
+        about['learned from'] = domain
+    lines = [f'- {name}: {value}' for name, value in (about | facts['training']).items()]
+    return '\n'.join(['---', *(f'{name}: {json.dumps(value)}' for name, value in front.items() if value), '---', '',
+                      f'# {kind}', '', f'{sum(p.numel() for p in model.parameters()):,} parameters; '
+                      f"`{kind}.from_pretrained(folder)` loads them. What was done:", '', *lines, ''])
 
 
 def _family(cls: type[Model]) -> Iterator[type[Model]]:

@@ -80,22 +80,32 @@ class TrainingDomain(ModelConfig):
             raise ValueError(f"'training_domain' must have 'num_atoms' and 'elements' (got {stated!r:.80})")
         return cls.of(None, dict(stated))
 
+    def __str__(self) -> str:
+        heavy = '' if self.num_heavy_atoms is None else f', {_span(self.num_heavy_atoms)} of them heavy'
+        return f"molecules of {_span(self.num_atoms)} atoms{heavy}; types {', '.join(map(_name, self.elements))}"
+
     def strangeness(self, z: Tensor, lacks: Literal['nothing', 'hydrogens', 'atoms'] = 'nothing') -> str | None:
         r"""How a molecule of these atomic numbers [N] differs from all of the training set; :obj:`None` if it does
         not. Of one that lacks hydrogens the heavy atoms are counted, and one that lacks any atoms may be small."""
         unknown = sorted(set(z.tolist()) - set(self.elements))
         if unknown:
-            names = ', '.join(SYMBOLS[k] if 0 < k < len(SYMBOLS) else str(k) for k in unknown)
-            return f'has elements that the training molecules lack: {names}'
+            return f"has elements that the training molecules lack: {', '.join(map(_name, unknown))}"
         if lacks == 'nothing' and self.formulas and (found := formula(z)) not in self.formulas:
             return f"is {found}; all training molecules were {' or '.join(self.formulas)}"
         for size, what, known, is_whole in (
                 (int((z > 1).sum()), 'heavy atoms', self.num_heavy_atoms, lacks != 'atoms'),
                 (z.numel(), 'atoms', self.num_atoms, lacks == 'nothing')):
             if known is not None and (size > known[1] or (is_whole and size < known[0])):
-                few = f'{known[0]}' if known[0] == known[1] else f'{known[0]} to {known[1]}'
-                return f'has {size} {what}; the training molecules had {few}'
+                return f'has {size} {what}; the training molecules had {_span(known)}'
         return None
+
+
+def _name(element: int) -> str:
+    return SYMBOLS[element] if 0 < element < len(SYMBOLS) else str(element)
+
+
+def _span(ends: tuple[int, int]) -> str:
+    return f'{ends[0]}' if ends[0] == ends[1] else f'{ends[0]} to {ends[1]}'
 
 
 def formula(z: Tensor) -> str:
