@@ -126,6 +126,10 @@ def main() -> None:
         names = [f'valid_{name}' for name in loss._fields]
         return dict(zip(names, torch.tensor(terms).mean(dim=0).tolist(), strict=True))
 
+    if not part.graph:  # 1.3 times the speed
+        placer = model.network.placer
+        for module in (placer.messages, placer.head.network, *placer.blocks):
+            module.compile(dynamic=True)
     walk, pose = RandomOrder('walk', WALKS[args.part]), RandomPose(180.0)
     config = FitConfig(num_steps=1_000_000, max_minutes=args.minutes, batch_size=128, lr=args.lr, min_lr=0.005,
                        betas=(0.9, 0.98), weight_decay=0.01, precision='bfloat16', evaluate_every=500, save_every=500)
