@@ -80,6 +80,12 @@ def test_a_molecule_is_a_function_of_seed_and_number_alone(make_model, variant):
     assert len({tuple(m.z.tolist()) for m in all_at_once}) > 1
 
 
+@pytest.mark.parametrize('variant', VARIANTS, ids=str)
+def test_in_float64_the_batch_size_changes_nothing(make_model, variant):
+    model = make_model(**variant).double()
+    same(model.generate(5, **FAST), model.generate(5, batch_size=2, **FAST), atol=1e-6)
+
+
 def test_neither_global_random_state_nor_mode_change(make_model):
     model, state = make_model(dropout=0.3), torch.get_rng_state()
     for training in (True, False):

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch_geometric.data import Batch, Data
 
 from torch_geometric_inertial.datasets import QM9Sample
-from torch_geometric_inertial.metrics import STATUSES, Report, comparison, evaluate, protocol_names, reference_smiles
+from torch_geometric_inertial.metrics import STATUSES, Report, comparison, evaluate, reference_smiles
+from torch_geometric_inertial.metrics.bundled import bundled_figures, bundled_reference
 from torch_geometric_inertial.metrics.protocol import get_protocol
 
 pytest.importorskip('rdkit')
@@ -96,17 +97,23 @@ def test_the_same_figures_of_reference_data_stand_beside():
         evaluate([METHANE], EDM, reference=evaluate([METHANE], 'edm-geom'))
 
 
-@pytest.mark.parametrize('protocol', protocol_names())
-def test_every_protocol_has_been_measured_on_real_data(protocol):
+@pytest.mark.parametrize('key', bundled_figures()['protocols'])
+def test_bundled_figures_are_those_of_the_protocols_as_they_are(key):
     """After a change of rules: python benchmarks/check_metrics.py --write"""
-    from torch_geometric_inertial.metrics.bundled import bundled_reference
-
-    rules, small = get_protocol(protocol), evaluate([METHANE], EDM)
+    rules, small = get_protocol(key.split()[0]), evaluate([METHANE], EDM)
+    assert rules.key == key
     large = dataclasses.replace(small, sizes={20: 1})
     for report, title in ((small, 'QM9'), (large, 'drug-like molecules')):
         reference = bundled_reference(rules, report)
         assert reference.reference.startswith(title) and reference.key.startswith(rules.key)
         assert 0 < reference.ok <= 1 and sum(reference.sizes.values()) > 900
+
+
+def test_a_protocol_that_has_not_been_measured_says_so():
+    class New(type(get_protocol('bonds'))):
+        version = 1000
+    reference = bundled_reference(New(), evaluate([METHANE], EDM))
+    assert reference.figures == {} and reference.reference.startswith('not measured for bonds v1000: ')
 
 
 def test_bundled_figures_stand_beside_and_are_those_of_the_sample(real):

@@ -77,7 +77,7 @@ class GenerationBatch:
         self.pos = like.new_zeros(capacity, max_atoms, 3)
         self.token = like.new_zeros(capacity * branches, model.channels)
         self.token_pos = like.new_zeros(capacity, 3)
-        self.uniform = like.new_zeros(capacity, max_atoms + 1)
+        self.uniform = torch.zeros(capacity, max_atoms + 1, device=like.device)  # float32 whatever the weights are
         self.noise = like.new_zeros(capacity, max_atoms, 3)
         self.while_waiting, self.allowed = (like.new_zeros(capacity, self.stop + 1, dtype=torch.bool) for _ in range(2))
         self.queue_types = torch.zeros_like(self.types)
@@ -116,7 +116,7 @@ class GenerationBatch:
         at = at.to(device)
         self.types[at], self.pos[at], self.token_pos[at] = self.stop, 0, 0
         self.uniform[at] = torch.stack([s.numbers.uniform[:self.max_atoms + 1] for s in sequences]).to(device)
-        self.noise[at] = torch.stack([s.numbers.noise[:self.max_atoms] for s in sequences]).to(device)
+        self.noise[at] = torch.stack([s.numbers.noise[:self.max_atoms] for s in sequences]).to(self.noise)
         self.while_waiting[at] = False
         everything = torch.ones(self.stop + 1, dtype=torch.bool)
         self.allowed[at] = torch.stack([everything if s.request.allowed is None else s.request.allowed
