@@ -67,7 +67,7 @@ def train(
     kind = generator_class(model)
     fields = dict(changes or {})
     config = kind.config_class.preset(preset, **fields)
-    bonds = config.bonds
+    bonds = getattr(config, 'bonds', False)  # a generator may know nothing of them
     if bonds:
         items, labels = with_readable_bonds(items, labels, config.max_closures)
     prepare = canonical(config.order) if config.order in ORDERS else InertialFrame()
