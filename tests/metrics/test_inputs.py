@@ -20,6 +20,9 @@ def test_forms_of_molecules():
     report = evaluate(forms)
     assert report.protocol == 'bonds' and report.status == ('ok', 'ok', 'ok', 'missing')
     assert evaluate([to_ase(water)], 'edm-qm9').ok == evaluate(water).ok == 1
+    for alone in (to_ase(water), to_mol(water), 'O'):  # ASE atoms are iterable, too
+        report = evaluate(alone, 'edm-qm9')
+        assert report.num_requested == 1 and report.ok == 1
     assert evaluate(Batch.from_data_list([METHANE, WATER])).num_requested == 2
 
 
@@ -47,6 +50,8 @@ def test_a_record_that_cannot_be_read_stays_in_the_count(tmp_path):
 def test_what_cannot_be_read_is_a_failure_and_what_is_none_is_an_error():
     report = evaluate(['O', 'this is no SMILES', ValueError('record 7')])
     assert report.status == ('ok', 'unreadable', 'unreadable') and report.ok == 1 / 3
+    with pytest.raises(ValueError, match=r"'molecules' must be molecules, .*\(got 'no molecule'\)"):
+        evaluate('no molecule')
     for wrong in (7, b'O', 'molecules.pdf', torch.zeros(2).sum()):
         with pytest.raises((ValueError, TypeError)):
             evaluate(wrong)

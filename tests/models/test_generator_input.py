@@ -75,6 +75,50 @@ def test_a_smiles_is_a_scaffold(model):
         model.complete('CCO')  # a SMILES tells of all hydrogens
 
 
+def test_several_scaffolds_are_grown_one_after_the_other(model):
+    scaffolds = [heavy_atoms('CCO'), to_mol(heavy_atoms('CN'))]
+    made = model.complete(scaffolds, 2, num_steps=4)
+    for i, data in enumerate(made):
+        part = scaffolds[0].z if i < 2 else torch.tensor([6, 7])
+        assert data.z[:part.numel()].tolist() == part.tolist() and int(data.fixed.sum()) == part.numel()
+    assert len(made) == 4 and torch.equal(made[0].pos[:3], scaffolds[0].pos)
+    for a, b in zip(made[:2], model.complete(scaffolds[0], 2, num_steps=4), strict=True):
+        torch.testing.assert_close(a.pos, b.pos, atol=1e-3, rtol=0)
+    assert model.complete([]) == model.add_hydrogens([]) == []
+    with pytest.raises(ValueError, match=r"molecule 1 of 'scaffold' is not a molecule .* the model knows no S"):
+        model.complete([heavy_atoms('CCO'), heavy_atoms('CS')])
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (dict(groups=3), r"'groups' must be a tensor of 0 and 1, a name or several names \(got 3\)"),
+    (dict(groups='nitril'), r"the model does not know the group 'nitril' \(it knows carbon, .*nitrile"),
+    (dict(properties='gap'), r"'properties' must be a dict of values by name \(got 'gap'\)"),
+    (dict(properties=dict(gap='big')), r"property 'gap' must be a number or \[2\] \(got 'big'\)"),
+    (dict(batch_size=2.5), r"'batch_size' must be a whole number \(got 2.5\)"),
+    (dict(batch_size=0), r"'batch_size' must be at least 1 \(got 0\)"),
+    (dict(seed='a'), r"'seed' must be a whole number \(got 'a'\)"),
+    (dict(temperature='hot'), r"'temperature' must be a number \(got 'hot'\)"),
+    (dict(top_p=True), r"'top_p' must be a number \(got True\)"),
+])
+def test_arguments_of_another_type_are_named(model, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        model.generate(2, **arguments)
+    if 'properties' not in arguments:
+        with pytest.raises(ValueError, match=message):
+            model.complete(heavy_atoms('CO'), 2, **arguments)
+
+
+def test_the_number_of_molecules_is_a_whole_one(model):
+    for number in (2.5, 'two', True):
+        with pytest.raises(ValueError, match=f"'num_samples' must be a whole number \\(got {number!r}"):
+            model.generate(number)
+
+
+def test_one_group_by_its_name(model):
+    a, b = (model.generate(2, groups=groups, num_steps=2) for groups in ('nitrile', ['nitrile']))
+    assert all(torch.equal(x.pos, y.pos) for x, y in zip(a, b, strict=True))
+
+
 @pytest.mark.parametrize('data, message', [
     ([], r"'data' must hold at least one molecule \(got none\)"),
     (3, r'molecules must be a Data, .* \(got int\)'),

@@ -114,9 +114,10 @@ def test_an_error_leaves_the_mode_as_it_was(molecules):
     ([Data(z=torch.tensor([6]), pos=torch.zeros(1, 3)), Data(pos=torch.zeros(1, 3))], {},
      r"item 1 of 'data' must be a Data with 'z' and 'pos' \(got Data\(pos=\[1, 3\]\)\)"),
     (['CCO'], {}, r"item 0 of 'data' must be a Data with 'z' and 'pos' \(got 'CCO'\)"),
+    (3, {}, r"'data' must be a Data or several \(got int\); chem.as_data makes one"),
     ([Data(z=torch.tensor([]).long(), pos=torch.zeros(0, 3))], {}, r"item 0 of 'data' must have at least one atom"),
     ([Data(z=torch.tensor([6.0]), pos=torch.zeros(1, 3))], {}, r"'z' must be integers \[1\] \(got \[1\], torch.fl"),
-], ids=range(5))
+], ids=range(6))
 def test_bad_data(data, kwargs, message):
     with pytest.raises(ValueError, match=message):
         small().predict(data, **kwargs)

@@ -2,6 +2,7 @@ r"""What a user asks for: one molecule, and how it is drawn."""
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -59,6 +60,10 @@ class SamplingConfig:
     valence_mask: bool = False
 
     def __post_init__(self):
+        for name in ('temperature', 'place_temperature', 'top_p', 'guidance_scale'):
+            value = getattr(self, name)
+            if not isinstance(value, numbers.Real) or isinstance(value, bool):
+                raise ValueError(f"'{name}' must be a number (got {value!r})")
         for name in ('temperature', 'place_temperature'):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"'{name}' must not be negative (got {getattr(self, name)})")

@@ -26,7 +26,9 @@ from torch_geometric_inertial.models.generator_input import (
     canonical_form,
     check_batch_domain,
     check_domain,
+    check_whole,
     given_first,
+    given_molecules,
     hydrogen_requests,
     length_limit,
     molecule_batch,
@@ -137,16 +139,17 @@ class AtomAutoregressor(Pretrained, nn.Module):
         i, n = shard
         if not 0 <= i < n:
             raise ValueError(f"'shard' must be (i, n) with 0 <= i < n (got {tuple(shard)})")
+        check_whole(num_samples=num_samples, seed=seed, batch_size=batch_size)
         max_atoms = length_limit(self.network, max_atoms)
         index = range(num_samples * i // n, num_samples * (i + 1) // n)
         config = self._sampling_config(groups, properties, sampling)
         requests = self._requests(num_samples, index, max_atoms, groups, properties)
         return self._write(requests, config, seed, batch_size, max_atoms)
 
-    def complete(self, scaffold: Molecule, num_samples: int = 1, *, groups: Tensor | list[str] | str | None = None,
-                 properties: dict | None = None, seed: int = 0, batch_size: int | None = None,
-                 max_atoms: int | None = None, progress: bool = False, strict: bool = False,
-                 **sampling) -> list[Data]:
+    def complete(self, scaffold: Molecule | Iterable[Molecule], num_samples: int = 1, *,
+                 groups: Tensor | list[str] | str | None = None, properties: dict | None = None, seed: int = 0,
+                 batch_size: int | None = None, max_atoms: int | None = None, progress: bool = False,
+                 strict: bool = False, **sampling) -> list[Data]:
         r"""Writes molecules around a scaffold, whose atoms stay where they are. Hydrogens that it lacks are written
         by the model, those that it has are kept: leave them out where it is to grow.
 
@@ -166,32 +169,35 @@ class AtomAutoregressor(Pretrained, nn.Module):
 
         Args:
             scaffold (Data): :obj:`z` [F] and :obj:`pos` [F, 3] in Å, in any pose and order, with or without bonds; or
-                what :func:`~torch_geometric_inertial.chem.as_data` takes, such as an RDKit molecule.
-            num_samples (int): Number of molecules. (default: :obj:`1`)
+                what :func:`~torch_geometric_inertial.chem.as_molecules` takes: an RDKit molecule, a list of these.
+            num_samples (int): Number of molecules around each scaffold. (default: :obj:`1`)
             progress (bool): Whether to show a progress bar.
             strict (bool): Whether a scaffold larger than the training molecules (:obj:`training_domain`) is an error
                 rather than a warning. (default: :obj:`False`)
             groups, properties, seed, batch_size, max_atoms, sampling: See :meth:`stream`.
 
         Returns:
-            list: As :meth:`generate`; :obj:`pos` are the scaffold's own coordinates and dtype, its atoms come first, in
-            its order, and :obj:`fixed` [N] says which they are.
+            list: As :meth:`generate`, scaffold after scaffold; :obj:`pos` are its own coordinates and dtype, its atoms
+            come first, in its order, and :obj:`fixed` [N] says which they are.
 
         Raises:
             ValueError: On arguments out of range, and on scaffolds that are empty, too long, not finite, of unknown
                 elements, with two atoms within 0.4 Å, or, for a model that writes bonds, in several parts, of atoms
                 that it does not know, or without a free valence.
         """
+        check_whole(num_samples=num_samples, seed=seed, batch_size=batch_size)
         max_atoms = length_limit(self.network, max_atoms)
         config = self._sampling_config(groups, properties, sampling)
-        from torch_geometric_inertial.chem import as_data
-        scaffold = as_data(scaffold)
-        given = scaffold_of(self.network, self.config.order, scaffold, "'scaffold'", max_atoms, whole=False)
-        check_domain(self.training_domain, [("'scaffold'", scaffold.z)], 'atoms', strict)
-        requests = self._requests(num_samples, range(num_samples), max_atoms, groups, properties, given, seed)
+        parts, names = given_molecules(scaffold, 'scaffold')
+        given = [scaffold_of(self.network, self.config.order, part, name, max_atoms, whole=False)
+                 for part, name in zip(parts, names, strict=True)]
+        check_domain(self.training_domain, [(name, part.z) for part, name in zip(parts, names, strict=True)], 'atoms',
+                     strict)
+        total = num_samples * len(parts)
+        requests = self._requests(total, range(total), max_atoms, groups, properties, given, seed)
         written = self._write(requests, config, seed, batch_size, max_atoms)
-        return [given_first(data, scaffold)
-                for data in tqdm(written, total=num_samples, unit='mol', disable=not progress)]
+        return [given_first(data, parts[i // num_samples])
+                for i, data in enumerate(tqdm(written, total=total, unit='mol', disable=not progress))]
 
     def add_hydrogens(self, heavy: Molecule | Iterable[Molecule], *, progress: bool = False,
                       **settings) -> Data | list[Data]:
@@ -216,12 +222,10 @@ class AtomAutoregressor(Pretrained, nn.Module):
             ValueError: As :meth:`complete`, before anything is written, with the number of the molecule; and if the
                 model does not know hydrogen or its order does not allow it.
         """
-        from torch_geometric_inertial.chem import as_molecules, is_one_molecule
-        molecules, alone = as_molecules(heavy), is_one_molecule(heavy)
-        names = ["'heavy'"] if alone else [f"molecule {i} of 'heavy'" for i in range(len(molecules))]
+        molecules, names = given_molecules(heavy, 'heavy')
         written = self._hydrogens(molecules, names, True, **settings)
         out = list(tqdm(written, total=len(molecules), unit='mol', disable=not progress))
-        return out[0] if alone else out
+        return out[0] if names == ["'heavy'"] else out
 
     def stream_hydrogens(self, heavy: Molecule | Iterable[Molecule], **settings) -> Iterator[Data | ValueError]:
         r"""The molecules of :meth:`add_hydrogens` one by one, in order. One that the model cannot read does not stop
@@ -261,10 +265,8 @@ class AtomAutoregressor(Pretrained, nn.Module):
 
         Args:
             data (Data or Batch): :obj:`z` [T], :obj:`pos` [T, 3] in Å, :obj:`ptr` if there are several; conditions
-                where the model has them, else the unconditional likelihood. Or what
-                :func:`~torch_geometric_inertial.chem.as_molecules` takes: a list of these, RDKit molecules, files. A
-                model that writes bonds takes those of the molecule, or finds them from the distances
-                (:func:`~torch_geometric_inertial.chem.with_bonds`).
+                where the model has them, else the unconditional likelihood; bonds as for :meth:`complete`. Or what
+                :func:`~torch_geometric_inertial.chem.as_molecules` takes: a list of these, RDKit molecules, files.
             canonical (bool): Whether to put the molecules into the model's frame and order first; :obj:`False` for
                 molecules that are, or for other poses and orders. (default: :obj:`True`)
             num_steps (int): Steps of the flow, of four evaluations and twelve vector-Jacobian products each.
@@ -296,6 +298,7 @@ class AtomAutoregressor(Pretrained, nn.Module):
     def _hydrogens(self, molecules: Sequence[Data | ValueError], names: Sequence[str], stop_at_errors: bool, *,
                    seed: int = 0, batch_size: int | None = None, max_atoms: int | None = None, strict: bool = False,
                    **sampling) -> Iterator[Data | ValueError]:
+        check_whole(seed=seed, batch_size=batch_size)
         max_atoms = length_limit(self.network, max_atoms)
         config = self._sampling_config(None, None, dict(place_temperature=LIKELY) | sampling)
         requests = hydrogen_requests(self.network, self.config, self.training_domain, molecules, names, max_atoms, seed,
@@ -331,13 +334,12 @@ class AtomAutoregressor(Pretrained, nn.Module):
 
     def _requests(self, num_samples: int, index: Iterable[int], max_atoms: int,
                   groups: Tensor | list[str] | str | None, properties: dict | None,
-                  scaffold: Scaffold | BondScaffold | None = None, seed: int = 0) -> Iterator[GenerationRequest]:
-        r"""Those of the molecules :obj:`index` among all :obj:`num_samples`."""
-        if num_samples < 1:
-            raise ValueError(f"'num_samples' must be at least 1 (got {num_samples})")
-        conditions = self.condition.as_tensors(num_samples, [groups] if isinstance(groups, str) else groups, properties)
+                  scaffolds: Sequence[Scaffold | BondScaffold | None] = (None, ),
+                  seed: int = 0) -> Iterator[GenerationRequest]:
+        r"""Those of the molecules :obj:`index` among all :obj:`num_samples`, as many around each scaffold."""
+        conditions = self.condition.as_tensors(num_samples, groups, properties)
         return (GenerationRequest(i, max_atoms, conditions and {name: x[i] for name, x in conditions.items()},
-                                  walked(scaffold, seed, i)) for i in index)
+                                  walked(scaffolds[i * len(scaffolds) // num_samples], seed, i)) for i in index)
 
     def _write(self, requests: Iterable[GenerationRequest], config: SamplingConfig, seed: int, batch_size: int | None,
                max_atoms: int) -> Iterator[Data]:

@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Literal
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -132,6 +133,28 @@ def hydrogen_requests(network: AtomTransformer | BondedNetwork, config: Generato
             found.append(error)
     check_domain(domain, read, 'hydrogens', strict)
     return found
+
+
+def given_molecules(molecules: Molecule | Iterable[Molecule], argument: str) -> tuple[list[Data], list[str]]:
+    r"""One or several molecules, and what messages call each."""
+    from torch_geometric_inertial.chem import as_molecules, is_one_molecule
+    found = as_molecules(molecules)
+    if is_one_molecule(molecules) and len(found) == 1:
+        return found, [f"'{argument}'"]
+    return found, [f"molecule {i} of '{argument}'" for i in range(len(found))]
+
+
+def check_whole(**numbers: Any) -> None:
+    r"""Refuses what is no whole number, such as 2.5, and numbers of molecules below 1; :obj:`None` is not given.
+
+    Raises:
+        ValueError: With the argument and what came.
+    """
+    for name, value in numbers.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Integral)):
+            raise ValueError(f"'{name}' must be a whole number (got {value!r})")
+        if value is not None and name != 'seed' and value < 1:
+            raise ValueError(f"'{name}' must be at least 1 (got {value})")
 
 
 def length_limit(network: AtomTransformer | BondedNetwork, max_atoms: int | None) -> int:

@@ -30,6 +30,9 @@ def batches(data: Data | Iterable[Data], batch_size: int) -> Iterator[Data]:
         for index in torch.arange(len(data)).split(batch_size):  # type: ignore[arg-type]
             yield pick(index)
         return
+    if not isinstance(data, Iterable):
+        raise ValueError(f"'data' must be a Data or several (got {type(data).__name__}); chem.as_data makes one of an "
+                         'RDKit molecule, ASE atoms or a SMILES')
     waiting: list[Data] = []
     for i, item in enumerate([data] if isinstance(data, Data) else data):
         if not isinstance(item, Data) or item.get('z') is None or item.get('pos') is None:

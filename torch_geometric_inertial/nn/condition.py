@@ -2,7 +2,7 @@ r"""What a molecule should be like, as the token that its sequence begins with."
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -91,13 +91,14 @@ class Condition(nn.Module):
                 getattr(self, f'property_{buffer}')[i] = value
         return self
 
-    def as_tensors(self, num_samples: int, groups: Tensor | Sequence[str] | None = None,
+    def as_tensors(self, num_samples: int, groups: Tensor | Sequence[str] | str | None = None,
                    properties: Mapping[str, float | Tensor] | None = None) -> dict[str, Tensor] | None:
         r"""Conditions in the words of a user as the tensors that :meth:`forward` reads; :obj:`None` if there are none.
 
         Args:
             num_samples (int): Number of molecules.
-            groups (Tensor or list, optional): 0/1, [G] for all or [num_samples, G]; or the names of those asked for.
+            groups (Tensor or list, optional): 0/1, [G] for all or [num_samples, G]; or the name or names of those asked
+                for.
             properties (dict, optional): Value by name, for all or [num_samples] (NaN: not asked for).
 
         Raises:
@@ -120,7 +121,11 @@ class Condition(nn.Module):
             conditions['properties'] = self._named_values(num_samples, properties)
         return conditions or None
 
-    def _named_groups(self, names: Sequence[str]) -> Tensor:
+    def _named_groups(self, names: Sequence[str] | str) -> Tensor:
+        names = [names] if isinstance(names, str) else names
+        if not isinstance(names, Iterable):
+            raise ValueError(f"'groups' must be a tensor of 0 and 1, a name or several names (got {names!r})")
+        names = list(names)
         for name in names:
             if name not in self.group_names:
                 known = ', '.join(self.group_names) or 'none by name'
@@ -129,11 +134,16 @@ class Condition(nn.Module):
 
     def _named_values(self, num_samples: int, properties: Mapping[str, float | Tensor]) -> Tensor:
         values = self.null.new_full((num_samples, len(self.property_names)), torch.nan)
+        if not isinstance(properties, Mapping):
+            raise ValueError(f"'properties' must be a dict of values by name (got {properties!r})")
         for name, value in properties.items():
             if name not in self.property_names:
                 known = ', '.join(self.property_names) or 'none'
                 raise ValueError(f"the model does not know the property '{name}' (it knows {known})")
-            column = torch.as_tensor(value, dtype=values.dtype, device=values.device)
+            try:
+                column = torch.as_tensor(value, dtype=values.dtype, device=values.device)
+            except (TypeError, ValueError, RuntimeError):
+                raise ValueError(f"property '{name}' must be a number or [{num_samples}] (got {value!r})") from None
             if column.shape not in ((), (1, ), (num_samples, )):
                 raise ValueError(f"property '{name}' must be a number or [{num_samples}] (got {tuple(column.shape)})")
             if bool(column.isinf().any()):
