@@ -13,7 +13,7 @@ from torch_geometric_inertial.nn.pair_field import NeighborContext
 
 Real = TypeVar('Real', float, Tensor)
 
-NUM_STEPS = 12  #: Evaluations per sample: more improve neither atoms nor molecules (benchmarks/study_sampler.py).
+NUM_STEPS = 12  #: Evaluations per sample: more improve neither atoms nor molecules.
 #: The grid of noise levels in sampling: the first in units of :obj:`sigma_data`, the last in Å before zero, and the
 #: exponent of Karras et al. (2022), Eq. 5.
 SIGMA_MAX, SIGMA_MIN, RHO = 25.0, 5e-3, 7.0
