@@ -95,6 +95,13 @@ def test_bonds_without_orders_get_them(smiles):
         find_groups(data, QM9_GROUPS)
 
 
+def test_charges_that_no_atom_has():
+    data = molecule('CC(=O)C')
+    data.formal_charge[2] = 118
+    with pytest.raises(ValueError, match=r"'formal_charge' must be whole .* from -15 to 15.*\(got 118 at atom 2\)"):
+        find_groups(data, QM9_GROUPS)
+
+
 def test_all_pairs_are_no_bonds():
     data = molecule('CC(=O)C')
     pairs = torch.combinations(torch.arange(len(data.z))).T

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch_geometric.data import Data
 
-from torch_geometric_inertial.chem import read_sdf, read_xyz, write_sdf, write_xyz
+from torch_geometric_inertial.chem import read_jsonl, read_sdf, read_xyz, sdf, write_jsonl, write_sdf, write_xyz
 
 WATER = Data(z=torch.tensor([8, 1, 1]), pos=torch.tensor([[0.0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]]), name='water')
 CO2 = Data(z=torch.tensor([8, 6, 8]), pos=torch.tensor([[-1.17, 0, 0], [0.0, 0, 0], [1.17, 0, 0]]))
@@ -108,6 +108,43 @@ def test_v2000_and_v3000_by_hand(tmp_path):
     assert new.pos.tolist() == [[0.5, 0, 0], [1.5, 0, 0]] and new.edge_index.tolist() == [[0, 1], [1, 0]]
     (tmp_path / 'b.sdf').write_text(V2000.replace('M  END', 'M  CHG  1   2  -2\nM  END').replace('\n', '\r\n'))
     assert read_sdf(tmp_path / 'b.sdf')[0].formal_charge.tolist() == [0, -2, 0]
+
+
+@pytest.mark.parametrize('rdkit', [True, False], ids=['RDKit', 'by hand'])
+@pytest.mark.parametrize('text, message', [
+    (V2000.replace('M  END', 'M  CHG  1   2 200\nM  END'), 'line 10: CHG must be from -15 to 15 \\(got 200\\)'),
+    (V2000.replace('M  END', 'M  ISO  2   1  18   2  -5\nM  END'), 'line 10: ISO must be from 0 to 999 \\(got -5\\)'),
+    (V3000.replace('CHG=1', 'CHG=2-\nM  V30 55'), 'line 8: CHG must be from -15 to 15 \\(got 255\\)'),
+    (V3000.replace('CHG=1', 'MASS=70000'), 'line 8: MASS must be from 0 to 999 \\(got 70000\\)'),
+])
+def test_charges_and_masses_that_rdkit_would_store_as_others(rdkit, text, message, tmp_path, monkeypatch):
+    if not rdkit:
+        monkeypatch.setattr(sdf, '_rdkit', lambda: None)
+    (tmp_path / 'a.sdf').write_text(text)
+    with pytest.raises(ValueError, match=f"a.sdf: record 0 .*{message}"):
+        read_sdf(tmp_path / 'a.sdf')
+
+
+@pytest.mark.parametrize('field, value', [('formal_charge', 16), ('isotope', 1000), ('num_radical_electrons', -1)])
+def test_what_no_file_holds_is_not_written_and_not_read(field, value, tmp_path):
+    strange = WATER.clone()
+    strange[field] = torch.tensor([0, value, 0])
+    for write in (write_sdf, write_xyz, write_jsonl):
+        with pytest.raises(ValueError, match=rf"^molecule 1: '{field}' must be whole .* \(got {value} at atom 1\)"):
+            write([WATER, strange], tmp_path / 'a')
+    (tmp_path / 'a.jsonl').write_text(f'{{"z": [1], "pos": [[0, 0, 0]], "{field}": [{value}]}}\n')
+    with pytest.raises(ValueError, match=f"a.jsonl: record 0.*'{field}' must be 1 whole numbers from"):
+        read_jsonl(tmp_path / 'a.jsonl')
+    (tmp_path / 'a.xyz').write_text(f'1\nProperties=species:S:1:pos:R:3:{field}:I:1\nC 0 0 0 {value}\n')
+    with pytest.raises(ValueError, match=f"a.xyz: record 0.*'{field}' must be whole numbers"):
+        read_xyz(tmp_path / 'a.xyz')
+
+
+@pytest.mark.parametrize('charge', ['nan', '1e400', '0.5', 'many', '1000000'])
+def test_a_total_charge_that_is_none(charge, tmp_path):
+    (tmp_path / 'a.xyz').write_text(f'1\nProperties=species:S:1:pos:R:3 charge={charge}\nC 0 0 0\n')
+    with pytest.raises(ValueError, match=r"a.xyz: record 0.*'charge' must be a whole number from -1000 to 1000"):
+        read_xyz(tmp_path / 'a.xyz')
 
 
 def test_xyz_is_read_with_tolerance(tmp_path):

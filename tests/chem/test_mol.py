@@ -4,6 +4,7 @@ from torch_geometric.data import Data
 
 from torch_geometric_inertial.chem import Properties, from_mol, from_smiles, to_mol
 from torch_geometric_inertial.chem.fields import bonds_of
+from torch_geometric_inertial.chem.graph import rdkit_errors
 
 Chem = pytest.importorskip('rdkit.Chem')
 
@@ -198,9 +199,15 @@ def complete_graph(n):
     (dict(edge_index=torch.tensor([[0], [1]]), edge_attr=torch.zeros(1, 4)), r'one-hot \[E, 4\], for 1 edges'),
     (dict(edge_index=torch.tensor([[0], [1]]), edge_attr=torch.tensor([0.97])), r'for 1 edges \(got \[0.97'),
     (dict(edge_index=torch.tensor([[0], [1]]), edge_attr=torch.tensor([1]), formal_charge=torch.tensor([1])),
-     r"'formal_charge' must be whole numbers \[N\], N = 3 \(got \[1\]\)"),
+     r"'formal_charge' must be whole numbers \[N\] from -15 to 15, N = 3 \(got \[1\]\)"),
     (dict(edge_index=torch.tensor([[0], [1]]), edge_attr=torch.tensor([1]), isotope=torch.tensor([0, 0.5, 0])),
-     r"'isotope' must be whole numbers \[N\], N = 3"),
+     r"'isotope' must be whole numbers \[N\] from 0 to 999, N = 3 \(got 0.5 at atom 1\)"),
+    *((dict(edge_index=torch.tensor([[0], [1]]), edge_attr=torch.tensor([1]), **{name: torch.tensor([0, 0, value])}),
+       rf"'{name}' must be whole numbers \[N\] from .* \(got {got} at atom 2\)")
+      for name, value, got in (('formal_charge', 255, 255), ('formal_charge', -118, -118), ('isotope', -1, -1),
+                               ('formal_charge', 2**31, 2**31), ('isotope', 70_000, 70_000),
+                               ('num_radical_electrons', -1, -1), ('num_radical_electrons', float('inf'), 'inf'))),
+    (dict(formal_charge=torch.zeros(3, dtype=torch.complex64)), r"'formal_charge' .* \(got Tensor\)"),
     (dict(z=torch.tensor([8.0, 1, 1])), r"data needs whole numbers in 'z' \(got torch.float32\)"),
     (dict(properties={'a': [1]}), r"property 'a' must be a number, a truth value or a text \(got list\)"),
     (dict(properties={'a<b': 1}), r"the name of a property must be a text on one line without '<' and '>'"),
@@ -211,6 +218,18 @@ def test_contradictory_fields(change, message):
         data[name] = value
     with pytest.raises(ValueError, match=message):
         to_mol(data)
+
+
+def test_what_rdkit_raises_is_one_line():
+    from rdkit import Chem
+
+    with pytest.raises(ValueError, match=r'^here: Range Error idx .*RDKIT') as caught, rdkit_errors('here'):
+        Chem.MolFromSmiles('C').GetAtomWithIdx(1)  # a RuntimeError of seven lines
+    assert '\n' not in str(caught.value)
+    carbon = Data(z=torch.tensor([6, 1, 1, 1, 1, 1]), pos=torch.randn(6, 3), edge_index=torch.tensor(
+        [[0] * 5, [1, 2, 3, 4, 5]]), edge_attr=torch.ones(5))
+    with pytest.raises(ValueError, match=r"^RDKit refuses 'data': Explicit valence for atom # 0 C, 5, is greater"):
+        to_mol(carbon)
 
 
 def test_edges_that_are_no_bonds_do_not_reach_rdkit():
@@ -226,7 +245,7 @@ def test_edges_that_are_no_bonds_do_not_reach_rdkit():
 
 
 def test_smiles_that_are_none():
-    for smiles in ('', 'C1CC', 3, '[Xx]'):
+    for smiles in ('', 'C1CC', 3, '[Xx]', '[70000CH4]', '[NH4+257]', '[C+200]'):
         with pytest.raises(ValueError, match="'smiles' must be"):
             from_smiles(smiles)
     assert torch.equal(from_smiles('CCO', seed=5).pos, from_smiles('CCO', seed=5).pos)

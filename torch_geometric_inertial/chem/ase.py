@@ -4,17 +4,16 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch_geometric.data import Data
 
-from torch_geometric_inertial.chem.fields import atom_field, check_molecule
+from torch_geometric_inertial.chem.fields import ATOM_FIELDS, atom_field, check_molecule
 from torch_geometric_inertial.chem.properties import Properties, properties_of, title_of
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-#: Per-atom fields that ASE has no better place for than an array of their name.
-ARRAYS = ('formal_charge', 'num_radical_electrons', 'isotope')
 
 
 def to_ase(data: Data) -> Atoms:
@@ -40,7 +39,7 @@ def to_ase(data: Data) -> Atoms:
     atoms = Atoms(z.numpy(), pos.numpy(), info=dict(properties_of(data)),
                   cell=None if cell is None else cell.reshape(3, 3).tolist(),
                   pbc=None if pbc is None else pbc.reshape(3).tolist())
-    for name in ARRAYS:
+    for name in ATOM_FIELDS:
         values = atom_field(data, name)
         if values is not None and any(values):
             atoms.new_array(name, torch.tensor(values).numpy())
@@ -71,22 +70,26 @@ def from_ase(atoms: Atoms) -> Data:
     element's are isotopes. Of ``info``, numbers, truth values and texts are properties.
 
     Raises:
-        ValueError: If there are no atoms, or a position or an element is none.
+        ValueError: If there are no atoms, a position or an element is none, or a charge, a radical or an isotope is no
+            whole number within its limits.
     """
     data = Data(z=torch.from_numpy(atoms.numbers).long(), pos=torch.from_numpy(atoms.positions).float())
     check_molecule(data, "'atoms'")
-    for name in ARRAYS:
+    for name in ATOM_FIELDS:
         if atoms.has(name):
-            data[name] = torch.from_numpy(atoms.get_array(name)).long()
+            data[name] = torch.from_numpy(atoms.get_array(name))
     charges = torch.from_numpy(atoms.get_initial_charges())
     if 'formal_charge' not in data and bool(charges.any()) and bool((charges == charges.round()).all()):
-        data.formal_charge = charges.long()
+        data.formal_charge = charges
+    if 'isotope' not in data and atoms.has('masses'):
+        data.isotope = _isotopes(atoms)
+    for name in ATOM_FIELDS:
+        if name in data:
+            data[name] = torch.tensor(atom_field(data, name))
     if 'formal_charge' in data:
         data.charge = data.formal_charge.sum(0, keepdim=True)
     elif 'charge' in atoms.info:
-        data.charge = torch.tensor([int(atoms.info['charge'])])
-    if 'isotope' not in data and atoms.has('masses'):
-        data.isotope = _isotopes(atoms)
+        data.charge = torch.tensor([_whole_charge(atoms.info['charge'])])
     if atoms.cell.rank > 0 or atoms.pbc.any():
         data.cell = torch.from_numpy(atoms.cell.array.copy()).float().unsqueeze(0)
         data.pbc = torch.from_numpy(atoms.pbc.copy()).unsqueeze(0)
@@ -105,9 +108,15 @@ def from_ase(atoms: Atoms) -> Data:
     return data
 
 
+def _whole_charge(value: Any) -> int:
+    if not isinstance(value, (int, float, np.integer, np.floating)) or value not in range(-1000, 1001):
+        raise ValueError(f"'charge' must be a whole number from -1000 to 1000 (got {str(value)[:40]})")
+    return int(value)
+
+
 def _isotopes(atoms: Atoms) -> torch.Tensor:
     from ase.data import atomic_masses
 
     masses = torch.from_numpy(atoms.get_masses())
     usual = torch.from_numpy(atomic_masses[atoms.numbers])
-    return torch.where((masses - usual).abs() >= 0.5, masses.round(), 0.0).long()
+    return torch.where((masses - usual).abs() >= 0.5, masses.round(), 0.0)

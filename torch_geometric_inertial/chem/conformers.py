@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from torch_geometric_inertial.chem.graph import rdkit_errors
+
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
 
@@ -34,7 +36,7 @@ def embed_conformers(mol: Mol, num: int, seed: int) -> Conformers:
     Raises:
         ValueError: If the numbers make no sense, or RDKit cannot even draw the molecule.
     """
-    from rdkit import Chem, rdBase
+    from rdkit import Chem
     from rdkit.Chem import rdDepictor, rdDistGeom, rdForceFieldHelpers
 
     if num < 1 or not 0 <= seed < 2**31:
@@ -43,7 +45,7 @@ def embed_conformers(mol: Mol, num: int, seed: int) -> Conformers:
     parameters = rdDistGeom.ETKDGv3()
     options: Any = parameters  # RDKit's stubs take them for methods
     options.randomSeed, options.numThreads, options.maxIterations = seed, 1, TRIES
-    with rdBase.BlockLogs():
+    with rdkit_errors('RDKit finds no geometry of the molecule'):
         for options.useRandomCoords, options.enforceChirality in ((False, True), (True, True), (True, False)):
             if rdDistGeom.EmbedMultipleConfs(mol, num, parameters):
                 break

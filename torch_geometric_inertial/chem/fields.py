@@ -13,6 +13,9 @@ from torch_geometric_inertial.data import check_edge_index
 from torch_geometric_inertial.elements import COVALENT_RADII, SYMBOLS
 
 FLOAT_MAX = float(torch.finfo(torch.float32).max)
+#: What whole numbers the fields of atoms hold, the limits of molfiles: charges, unpaired electrons, mass numbers (0:
+#: natural). RDKit stores them in one or two bytes, and takes 255 charges for -1 without a word.
+ATOM_FIELDS = {'formal_charge': (-15, 15), 'num_radical_electrons': (0, 15), 'isotope': (0, 999)}
 MAX_NEIGHBORS = 16  #: No atom has as many bonds; edges that reach it are something else.
 
 
@@ -134,10 +137,7 @@ def _check_bonds(data: Data, pairs: list[tuple[int, int]], what: str) -> None:
 
 def _kekulized(data: Data, pairs: list[tuple[int, int]], orders: list[int], what: str) -> list[int]:
     mol = build_mol(data.z.tolist(), pairs, orders, charges=charges_of(data))
-    try:
-        return [int(order) for _, _, order in kekule_bonds(mol)]
-    except ValueError as error:
-        raise ValueError(f'{what} has aromatic bonds without a Kekulé form ({error})') from None
+    return [int(order) for _, _, order in kekule_bonds(mol, what)]
 
 
 def charges_of(data: Data) -> list[int] | None:
@@ -146,19 +146,22 @@ def charges_of(data: Data) -> list[int] | None:
 
 
 def atom_field(data: Data, name: str) -> list[int] | None:
-    r"""A field of whole numbers, one per atom, or :obj:`None` where there is none.
+    r"""One of :data:`ATOM_FIELDS`, or :obj:`None` where the molecule lacks it.
 
     Raises:
-        ValueError: If it is not [N], or not whole numbers.
+        ValueError: If it is not [N], or not whole numbers within its limits.
     """
-    value = data.get(name)
+    value, (low, high) = data.get(name), ATOM_FIELDS[name]
     if value is None:
         return None
-    if not isinstance(value, Tensor) or value.shape != data.z.shape or not _whole(value):
-        got = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise ValueError(f"'{name}' must be whole numbers [N], N = {data.z.numel()} (got {got})")
+    rule = f"'{name}' must be whole numbers [N] from {low} to {high}, N = {data.z.numel()}"
+    if not isinstance(value, Tensor) or value.shape != data.z.shape or value.is_complex():
+        got = list(value.shape) if isinstance(value, Tensor) and not value.is_complex() else type(value).__name__
+        raise ValueError(f'{rule} (got {got})')
+    if value.dtype == torch.bool:
+        value = value.long()
+    wrong = ~((value >= low) & (value <= high)) | (value != value.trunc())
+    if bool(wrong.any()):
+        atom = int(wrong.nonzero()[0])
+        raise ValueError(f'{rule} (got {value[atom].item()} at atom {atom})')
     return [int(x) for x in value.tolist()]
-
-
-def _whole(value: Tensor) -> bool:
-    return not value.is_floating_point() or bool((value == value.round()).all())

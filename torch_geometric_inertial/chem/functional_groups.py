@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from torch_geometric.data import Data
 
 from torch_geometric_inertial.chem.fields import bonds_of, charges_of, check_molecule
-from torch_geometric_inertial.chem.graph import build_mol
+from torch_geometric_inertial.chem.graph import build_mol, rdkit_errors
 from torch_geometric_inertial.chem.mol import to_mol
 
 if TYPE_CHECKING:
@@ -149,8 +149,9 @@ def find_groups(data: Data, vocabulary: Mapping[str, str], perception: str = 'rd
     else:
         z, _ = check_molecule(data)
         mol = build_mol(z.tolist(), *bonds_of(data), charges=charges_of(data))
-    _perceive_rings(mol)
-    return [mol.HasSubstructMatch(pattern) for pattern in patterns]
+    with rdkit_errors("RDKit refuses 'data'"):
+        _perceive_rings(mol)
+        return [mol.HasSubstructMatch(pattern) for pattern in patterns]
 
 
 def _with_orders(data: Data) -> Mol:
@@ -159,17 +160,13 @@ def _with_orders(data: Data) -> Mol:
     Raises:
         ValueError: If its edges are no bonds, or no orders fit them.
     """
-    from rdkit import rdBase
     from rdkit.Chem import rdDetermineBonds
 
     z, pos = check_molecule(data)
     charges = charges_of(data)
     mol = build_mol(z.tolist(), *bonds_of(data), pos.tolist())
-    try:
-        with rdBase.BlockLogs():
-            rdDetermineBonds.DetermineBondOrders(mol, charge=sum(charges or [0]), maxIterations=1000)
-    except (ValueError, RuntimeError) as error:
-        raise ValueError(f"'edge_index' has no bond orders in 'edge_attr', and RDKit finds none: {error}") from error
+    with rdkit_errors("'edge_index' has no bond orders in 'edge_attr', and RDKit finds none"):
+        rdDetermineBonds.DetermineBondOrders(mol, charge=sum(charges or [0]), maxIterations=1000)
     return mol
 
 

@@ -1,10 +1,25 @@
 r"""Molecular graphs in RDKit's form: what the other modules build their molecules from."""
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
 
 AROMATIC = 4  #: The bond type of molfiles; in ``edge_attr``, 1.5 and the fourth class of a one-hot row mean it, too.
+
+
+@contextmanager
+def rdkit_errors(what: str) -> Iterator[None]:
+    r"""RDKit is silent, and what it raises, RuntimeErrors of many lines among it, becomes a ValueError of one line
+    behind :obj:`what`."""
+    from rdkit import rdBase
+
+    try:
+        with rdBase.BlockLogs():
+            yield
+    except (ValueError, RuntimeError, OverflowError) as error:
+        raise ValueError(f'{what}: {" ".join(str(error).split())[:200]}') from error
 
 
 def build_mol(
@@ -53,18 +68,18 @@ def build_mol(
     return mol.GetMol()
 
 
-def kekule_bonds(mol: 'Mol') -> list[tuple[int, int, float]]:
+def kekule_bonds(mol: 'Mol', what: str = "'mol'") -> list[tuple[int, int, float]]:
     r"""The bonds of a molecule (u, v, order) in one of its Kekulé forms; it stays as it is.
 
     Raises:
         ValueError: If it has none.
     """
-    from rdkit import Chem, rdBase
+    from rdkit import Chem
 
     if not any(bond.GetIsAromatic() for bond in mol.GetBonds()):
         return [(b.GetBeginAtomIdx(), b.GetEndAtomIdx(), b.GetBondTypeAsDouble()) for b in mol.GetBonds()]
     mol = Chem.Mol(mol)
-    with rdBase.BlockLogs():
+    with rdkit_errors(f'{what} has aromatic bonds without a Kekulé form'):
         mol.UpdatePropertyCache(strict=False)
-        Chem.Kekulize(mol, clearAromaticFlags=True)  # its errors are ValueErrors
+        Chem.Kekulize(mol, clearAromaticFlags=True)
     return [(b.GetBeginAtomIdx(), b.GetEndAtomIdx(), b.GetBondTypeAsDouble()) for b in mol.GetBonds()]

@@ -9,8 +9,14 @@ from typing import Any
 import torch
 from torch_geometric.data import Data
 
-from torch_geometric_inertial.chem.ase import ARRAYS
-from torch_geometric_inertial.chem.fields import atom_field, bonds_of, both_directions, check_molecule, has_orders
+from torch_geometric_inertial.chem.fields import (
+    ATOM_FIELDS,
+    atom_field,
+    bonds_of,
+    both_directions,
+    check_molecule,
+    has_orders,
+)
 from torch_geometric_inertial.chem.properties import Properties, Value, properties_of, title_of
 from torch_geometric_inertial.chem.records import (
     BadLine,
@@ -43,7 +49,7 @@ def _jsonl_record(data: Data, i: int) -> str:
     if has_orders(data):
         pairs, orders = bonds_of(data, f'molecule {i}')
         record['bonds'] = [[u, v, order] for (u, v), order in zip(pairs, orders, strict=True)]
-    for name in ARRAYS:
+    for name in ATOM_FIELDS:
         values = atom_field(data, name)
         if values is not None:
             record[name] = values
@@ -87,7 +93,7 @@ def _parse_jsonl(raw: list[str], first: int) -> Data:
     if 'bonds' in fields:
         _add_bonds(data, fields.pop('bonds'), first)
     data.isotope = torch.tensor([mass for _, mass in atoms])
-    for name in ARRAYS:
+    for name in ATOM_FIELDS:
         if name in fields:
             data[name] = _whole_numbers(name, fields.pop(name), len(z), first)
     if 'formal_charge' in data:
@@ -123,9 +129,11 @@ def _add_bonds(data: Data, bonds: Any, first: int) -> None:
 
 
 def _whole_numbers(name: str, values: Any, size: int, first: int) -> torch.Tensor:
+    low, high = ATOM_FIELDS[name]
     if not isinstance(values, list) or len(values) != size or not all(
-            type(x) is int and abs(x) < 1000 for x in values):
-        raise BadLine(first, f"'{name}' must be {size} whole numbers, one per atom (got {str(values)[:60]})")
+            type(x) is int and low <= x <= high for x in values):
+        raise BadLine(first, f"'{name}' must be {size} whole numbers from {low} to {high}, one per atom "
+                      f'(got {str(values)[:60]})')
     return torch.tensor(values)
 
 

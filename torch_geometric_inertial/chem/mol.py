@@ -15,7 +15,7 @@ from torch_geometric_inertial.chem.fields import (
     graph_data,
     has_orders,
 )
-from torch_geometric_inertial.chem.graph import build_mol, kekule_bonds
+from torch_geometric_inertial.chem.graph import build_mol, kekule_bonds, rdkit_errors
 from torch_geometric_inertial.chem.properties import Properties, properties_of, title_of
 
 if TYPE_CHECKING:
@@ -76,9 +76,9 @@ def to_mol(data: Data, perception: str | None = None, sanitize: bool = True) -> 
         atom.SetIsotope(isotope)
     _set_properties(mol, data)
     if sanitize:
-        from rdkit import Chem, rdBase
+        from rdkit import Chem
 
-        with rdBase.BlockLogs():
+        with rdkit_errors("RDKit refuses 'data'"):
             Chem.SanitizeMol(mol)
             Chem.AssignStereochemistryFrom3D(mol)
     return mol
@@ -175,12 +175,8 @@ def _plain_bonds(mol: 'Mol') -> tuple[list[tuple[int, int, int]], list[int]]:
 
 
 def _perceive(mol: 'Mol', use_vdw: bool) -> 'Mol':
-    from rdkit import rdBase
     from rdkit.Chem import rdDetermineBonds
 
-    try:
-        with rdBase.BlockLogs():
-            rdDetermineBonds.DetermineBonds(mol, charge=0, useVdw=use_vdw, maxIterations=1000)
-    except (ValueError, RuntimeError) as error:
-        raise ValueError(f'RDKit finds no neutral molecule in these atoms: {error}') from error
+    with rdkit_errors('RDKit finds no neutral molecule in these atoms'):
+        rdDetermineBonds.DetermineBonds(mol, charge=0, useVdw=use_vdw, maxIterations=1000)
     return mol

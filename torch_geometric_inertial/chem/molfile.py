@@ -1,17 +1,21 @@
 r"""Molfiles by hand: read where RDKit is not installed, and where it refuses one, to say which line is wrong."""
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from torch_geometric.data import Data
 
-from torch_geometric_inertial.chem.fields import both_directions, graph_data
+from torch_geometric_inertial.chem.fields import ATOM_FIELDS, both_directions, graph_data
 from torch_geometric_inertial.chem.records import BadLine, checked_positions, parse_element, parse_float, parse_int
 from torch_geometric_inertial.elements import closed_valences
 
 _CHARGES = {1: 3, 2: 2, 3: 1, 5: -1, 6: -2, 7: -3}  # of the old column; 4 is a doublet radical
 _RADICALS = {0: 0, 1: 2, 2: 1, 3: 2}  # multiplicity -> electrons
 _AROMATIC, _DATIVE = 4, 9
+_CHARGE, _MASS = ATOM_FIELDS['formal_charge'], ATOM_FIELDS['isotope']
+_MARK = re.compile(r'(?<= )(CHG|MASS)=(\S*)')
+_LIMITS = {'CHG': _CHARGE, 'ISO': _MASS, 'MASS': _MASS}
 
 
 class _Molecule:
@@ -142,7 +146,7 @@ def _read_properties(molecule: _Molecule, lines: list[str], start: int, first: i
                     if value not in _RADICALS:
                         raise BadLine(n, f'the multiplicity of a radical must be from 0 to 3 (got {value})')
                     value = _RADICALS[value]
-                fields[line[3:6]][a] = value
+                fields[line[3:6]][a] = _limited(line[3:6], value, n)
         elif not line.startswith(('M  ', 'V  ', 'S  ')):
             raise BadLine(n, f'expected what belongs after the bonds (got {line[:60]!r}): are the counts right?')
     raise BadLine(first + len(lines) - 1, "the record ends before 'M  END'")
@@ -213,7 +217,30 @@ def _read_marks(molecule: _Molecule, i: int, words: list[str], n: int) -> None:
             if value == 0:
                 continue
             value = max(value, 0)
-        fields[name][i] = value
+        fields[name][i] = _limited(name, value, n)
+
+
+def check_marks(lines: list[str], first: int) -> None:
+    r"""Refuses charges and mass numbers that RDKit stores as others: it has one byte for a charge, two for a mass.
+
+    Raises:
+        BadLine: On the first such line.
+    """
+    if lines[3].rstrip().endswith('V3000'):
+        marks = [(n, *mark) for n, line in _joined([line.rstrip() for line in lines[4:]], first + 4)
+                 for mark in _MARK.findall(line)]
+    else:
+        marks = [(n, line[3:6], word) for n, line in enumerate(lines, start=first)
+                 if line[:6] in ('M  CHG', 'M  ISO') for word in line.split()[4::2]]
+    for n, name, word in marks:
+        _limited(name, parse_int(word, n), n)
+
+
+def _limited(name: str, value: int, n: int) -> int:
+    low, high = _LIMITS.get(name, (value, value))
+    if not low <= value <= high:
+        raise BadLine(n, f'{name} must be from {low} to {high} (got {value})')
+    return value
 
 
 def _joined(lines: list[str], first: int) -> Iterator[tuple[int, str]]:

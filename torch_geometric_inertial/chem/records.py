@@ -124,9 +124,10 @@ def write_records(
                         raise ValueError(f'molecule {i} is missing (got None)')
                     text = record(data, i)
                 except ValueError as error:
+                    fault = str(error) if f'molecule {i}' in str(error) else f'molecule {i}: {error}'
                     if on_error == 'raise':
-                        raise
-                    skipped.append(str(error))
+                        raise ValueError(fault) from error
+                    skipped.append(fault)
                     continue
                 file.write(text)
                 count += 1

@@ -10,7 +10,7 @@ from typing import Any
 from torch_geometric.data import Data
 
 from torch_geometric_inertial.chem.mol import data_of_mol
-from torch_geometric_inertial.chem.molfile import parse_molfile
+from torch_geometric_inertial.chem.molfile import check_marks, parse_molfile
 from torch_geometric_inertial.chem.properties import Properties, Value
 from torch_geometric_inertial.chem.records import BadLine, Format, Raw, read_list, write_records
 from torch_geometric_inertial.chem.sdf_block import sdf_block
@@ -109,6 +109,7 @@ def _by_rdkit(block: list[str], first: int) -> Data:
         if mol is None or mol.GetNumConformers() == 0:
             parse_molfile(block, first)  # knows the line
             raise BadLine(first, 'RDKit cannot read the record')
+        check_marks(block, first)
         try:
             Chem.AssignRadicals(mol)  # of atoms whose valence the file gives
             return data_of_mol(mol, mol.GetConformer().GetPositions())

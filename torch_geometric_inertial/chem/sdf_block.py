@@ -18,9 +18,6 @@ def sdf_block(data: Data, i: int, perception: str | None = None, v3000: bool = F
     charges = atom_field(data, 'formal_charge') or [0] * len(z)
     radicals = atom_field(data, 'num_radical_electrons')
     isotopes = atom_field(data, 'isotope') or [0] * len(z)
-    if any(abs(charge) > 15 for charge in charges) or any(not 0 <= mass < 1000 for mass in isotopes):
-        raise ValueError(f"molecule {i}: a file holds charges from -15 to 15 and mass numbers from 0 to 999 "
-                         f'(got {max(charges, key=abs)} and {max(isotopes, key=abs)})')
     valences = [0] * len(z)
     for (u, v), order in zip(bonds, orders, strict=True):
         valences[u] += order

@@ -1,10 +1,14 @@
 r"""Molecules from SMILES, with a geometry."""
 from __future__ import annotations
 
+import re
+
 from torch_geometric.data import Data
 
 from torch_geometric_inertial.chem.conformers import embed_conformers
 from torch_geometric_inertial.chem.mol import from_mol, rdkit_version
+
+_BEYOND = re.compile(r'\[(\d{4,}|[^]]*[+-]\d{3,})[^]]*\]')  # too large for RDKit's two bytes of a mass, one of a charge
 
 
 def from_smiles(smiles: str, seed: int = 0) -> Data:
@@ -23,6 +27,9 @@ def from_smiles(smiles: str, seed: int = 0) -> Data:
     from rdkit import Chem, rdBase
     from rdkit.Geometry import Point3D
 
+    if isinstance(smiles, str) and (mark := _BEYOND.search(smiles)):
+        raise ValueError(f"'smiles' must be one with charges and mass numbers of atoms (got '{mark.group()}', which "
+                         'RDKit stores as something else)')
     if not isinstance(smiles, str) or not smiles.strip():
         raise ValueError(f"'smiles' must be a text (got {smiles!r})")
     with rdBase.BlockLogs():

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch_geometric.data import Data
 
-from torch_geometric_inertial.chem.ase import ARRAYS, from_ase
-from torch_geometric_inertial.chem.fields import atom_field, check_molecule
+from torch_geometric_inertial.chem.ase import from_ase
+from torch_geometric_inertial.chem.fields import ATOM_FIELDS, atom_field, check_molecule
 from torch_geometric_inertial.chem.properties import Properties, Value, properties_of
 from torch_geometric_inertial.chem.records import (
     HEAVY_HYDROGEN,
@@ -59,7 +59,7 @@ def read_xyz(path: str | Path, on_error: str = 'raise', fields: Sequence[str] = 
 
 def _xyz_record(data: Data, i: int) -> str:
     z, pos = check_molecule(data, f'molecule {i}')
-    columns = {name: column for name in ARRAYS if (column := atom_field(data, name)) and any(column)}
+    columns = {name: column for name in ATOM_FIELDS if (column := atom_field(data, name)) and any(column)}
     values = properties_of(data, f'molecule {i}')
     if isinstance(data.get('finished'), bool):
         values['finished'] = data.finished
