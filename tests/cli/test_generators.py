@@ -59,6 +59,17 @@ def test_complete_takes_groups_and_properties(valued, weights, tmp_path, capsys)
     assert main([*common, f'--weights={weights}', '--groups=[ester]']) == 1 and 'ester' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize('written, groups', [('amine', ['amine']), ('alcohol,amine', ['alcohol', 'amine']),
+                                             ('[alcohol, amine]', ['alcohol', 'amine'])])
+def test_groups_are_asked_for_by_name(weights, tmp_path, written, groups):
+    out = tmp_path / 'new.jsonl'
+    assert main(['generate', '2', f'--weights={weights}', f'--out={out}', '--groups', written, '--num-steps=2',
+                 '--max-atoms=5']) == 0
+    wanted = InertialAR.from_pretrained(weights).generate(2, groups=groups, num_steps=2, max_atoms=5)
+    for a, b in zip(read_jsonl(out), wanted, strict=True):
+        torch.testing.assert_close(a.pos, b.pos, atol=1e-3, rtol=0)
+
+
 def test_generate_with_groups_writes_xyz(weights, tmp_path, capsys):
     out = tmp_path / 'new.xyz'
     assert main(['generate', '2', f'--weights={weights}', f'--out={out}', '--groups=[amine]', '--num-steps=2',
@@ -215,6 +226,15 @@ def test_train_learns_values_of_json_lines(tmp_path):
     assert condition.property_low.tolist() == [1.5] and condition.property_high.tolist() == [4]
 
 
+@pytest.mark.parametrize('asked', ['logp', '[logp]', 'gap,logp'])
+def test_a_property_that_no_molecule_has_is_named(asked, tmp_path, capsys):
+    file = with_items(tmp_path / 'own.sdf', [dict(gap=5.5, mu=1), dict(gap=2), dict(gap=7.25)])
+    assert main(['train', f'--file={file}', f'--out={tmp_path / "run"}', TINY, '--properties', asked]) == 2
+    assert "none has 'logp' (they have gap, mu)" in capsys.readouterr().err
+    assert main(['train', f'--out={tmp_path / "run"}', TINY, '--properties=mass']) == 2
+    assert "none has 'mass' (they have gap, homo)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize('values, message', [
     (('a', 'b', 'c'), "<weight> must be a finite number (got 'a')"),
     ((1.0, 1.0, 1.0), "property 'weight' must have two different values or more, all finite (got [1.0])"),
@@ -286,8 +306,32 @@ def test_no_result_is_status_1_and_an_old_file_stays(command, tmp_path, capsys):
 
 @pytest.mark.parametrize('device', ['foo', 'cuda:77'])
 def test_a_device_that_is_not_there(device, capsys, tmp_path):
-    assert main(['generate', '1', f'--device={device}', f'--out={tmp_path / "x.sdf"}']) == 1
-    assert f"'device' must be one that is there, such as 'cpu' or 'cuda' (got '{device}'" in capsys.readouterr().err
+    assert main(['generate', '1', f'--device={device}', f'--out={tmp_path / "x.sdf"}']) == 2
+    error = capsys.readouterr().err
+    assert "'device' must be one that is there, cpu" in error and f"(got '{device}': " in error
+    assert error.count('\n') == 1 and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (['generate', '1', '--weights=nothing'], "must be a bundled model (ethanol, n-body, qm9, qm9-homo), a folder"),
+    (['score', 'x.sdf', '--weights=nothing'], 'must be a bundled model'),
+    (['train', '--preset=huge'], "'preset' must be one of tiny, small, base, paper (got 'huge')"),
+    (['train', '--model=Quetzal', '--preset=medium'], "'preset' must be one of tiny, "),
+    (['train', '--groups=qm10'], "must be one of qm9, drugs"),
+])
+def test_what_cannot_be_carried_out_is_one_line_and_status_2(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert message in err and err.count('\n') == 1 and out == '' and not list(tmp_path.iterdir())
+
+
+def test_a_folder_of_another_preset_is_status_2(molecules, tmp_path, capsys):
+    common = ['train', f'--file={molecules}', f'--out={tmp_path}', '--fit_config.batch_size=2',
+              '--fit_config.num_steps=1']
+    assert main([*common, TINY]) == 0
+    assert main([*common, TINY.replace('32', '48')]) == 2
+    assert 'model.channels = 32 (got 48)' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('number, status', [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -323,5 +367,5 @@ def test_train_finds_the_bonds_of_an_xyz_file(tmp_path):
 
 
 def test_train_names_the_generators_that_there_are(tmp_path, capsys):
-    assert main(['train', '--model=GeoMFormer', f'--out={tmp_path / "run"}']) == 1
+    assert main(['train', '--model=GeoMFormer', f'--out={tmp_path / "run"}']) == 2
     assert re.search(r"'model' must be one of .*InertialAR, .*Quetzal.* \(got 'GeoMFormer'\)", capsys.readouterr().err)

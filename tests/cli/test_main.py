@@ -49,6 +49,16 @@ def test_a_mistake_is_one_line_and_status_1(tmp_path, capsys):
     assert error.startswith('inertial evaluate: ') and 'ends in one of .sdf' in error and error.count('\n') == 1
 
 
+@pytest.mark.parametrize('missing, command', [('PIL', 'view'), ('rdkit', 'evaluate')])
+def test_a_missing_package_is_one_line_with_what_to_do(missing, command, tmp_path):
+    (tmp_path / 'one.xyz').write_text('2\nmethanol\nC 0 0 0\nO 1.42 0 0\n')
+    code = f"import sys; sys.modules['{missing}'] = None\n" \
+        f"from torch_geometric_inertial.cli.main import main; sys.exit(main(['{command}', 'one.xyz']))"
+    result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 2 and result.stderr.startswith(f'inertial {command}: '), result.stderr
+    assert 'pip install' in result.stderr and result.stderr.count('\n') == 1
+
+
 def test_a_warning_is_one_line(tmp_path):
     (tmp_path / 'two.xyz').write_text('1\nbroken\nC 0 0 zero\n1\nhelium\nHe 0 0 0\n')
     command = [sys.executable, '-m', 'torch_geometric_inertial', 'view', 'two.xyz']

@@ -5,9 +5,8 @@ from pathlib import Path
 
 from torch_geometric.data import Data
 
-from torch_geometric_inertial.cli.device import usable
+from torch_geometric_inertial.cli.arguments import load_model, names
 from torch_geometric_inertial.cli.files import name_of, read_records, refuse, warnings_name, write_molecules
-from torch_geometric_inertial.models import AtomAutoregressor
 
 
 def complete(
@@ -20,7 +19,7 @@ def complete(
     num_steps: int | None = None,
     batch_size: int | None = None,
     max_atoms: int | None = None,
-    groups: list[str] | None = None,
+    groups: list[str] | str | None = None,
     properties: dict[str, float] | None = None,
     guidance_scale: float = 1.0,
     strict: bool = False,
@@ -41,13 +40,13 @@ def complete(
         num_steps: Evaluations of the diffusion head per atom.
         batch_size: Molecules at a time.
         max_atoms: Molecules that reach it are cut off.
-        groups: Names of wanted functional groups, such as '[alcohol, amine]'.
+        groups: Wanted functional groups by name, such as nitrile, or '[alcohol, amine]'.
         properties: Wanted values, such as '{gap: 6.5}'.
         guidance_scale: From unconditional (0) to conditional (1) and beyond.
         strict: Leave out parts with more atoms than the training molecules had, rather than warn.
         device: Such as 'cuda'.
     """
-    model = AtomAutoregressor.from_pretrained(weights, device=usable(device))
+    model = load_model(weights, device)
     records, refused = read_records(file), 0
 
     def completed() -> Iterator[Data]:
@@ -57,8 +56,8 @@ def complete(
                 with warnings_name(record):
                     molecules = model.complete(record.molecule, num_samples, seed=seed, temperature=temperature,
                                                num_steps=num_steps, batch_size=batch_size, max_atoms=max_atoms,
-                                               groups=groups, properties=properties, guidance_scale=guidance_scale,
-                                               strict=strict)
+                                               groups=names(groups), properties=properties,
+                                               guidance_scale=guidance_scale, strict=strict)
             except ValueError as error:
                 refused += 1
                 refuse(record, error)

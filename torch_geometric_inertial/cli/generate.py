@@ -4,9 +4,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from torch_geometric_inertial.cli.device import usable
+from torch_geometric_inertial.cli.arguments import load_model, names
 from torch_geometric_inertial.cli.files import write_molecules
-from torch_geometric_inertial.models import AtomAutoregressor
 
 
 def generate(
@@ -17,7 +16,7 @@ def generate(
     temperature: float = 1.0,
     top_p: float = 1.0,
     num_steps: int | None = None,
-    groups: list[str] | None = None,
+    groups: list[str] | str | None = None,
     properties: dict[str, float] | None = None,
     guidance_scale: float = 1.0,
     batch_size: int | None = None,
@@ -37,7 +36,7 @@ def generate(
         temperature: Of elements and parents; 0 takes the most likely.
         top_p: Elements are drawn from the smallest set of at least this probability.
         num_steps: Evaluations of the diffusion head per atom.
-        groups: Names of wanted functional groups, such as '[alcohol, amine]'.
+        groups: Wanted functional groups by name, such as nitrile, or '[alcohol, amine]'.
         properties: Wanted values, such as '{gap: 6.5}'.
         guidance_scale: From unconditional (0) to conditional (1) and beyond.
         batch_size: Molecules at a time.
@@ -45,9 +44,9 @@ def generate(
         shard: 'i/n' writes the i-th of n parts, i from 0; the parts in order are the whole.
         device: Such as 'cuda'.
     """
-    model = AtomAutoregressor.from_pretrained(weights, device=usable(device))
+    model = load_model(weights, device)
     part = parse_shard(shard)
-    molecules = model.stream(num_samples, groups=groups, properties=properties, guidance_scale=guidance_scale,
+    molecules = model.stream(num_samples, groups=names(groups), properties=properties, guidance_scale=guidance_scale,
                              temperature=temperature, top_p=top_p, num_steps=num_steps, seed=seed,
                              batch_size=batch_size, max_atoms=max_atoms, shard=part)
     total = num_samples * (part[0] + 1) // part[1] - num_samples * part[0] // part[1]

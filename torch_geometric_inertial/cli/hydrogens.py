@@ -6,9 +6,8 @@ from typing import Any
 
 from torch_geometric.data import Data
 
-from torch_geometric_inertial.cli.device import usable
+from torch_geometric_inertial.cli.arguments import load_model
 from torch_geometric_inertial.cli.files import name_of, read_records, refuse, write_molecules
-from torch_geometric_inertial.models import AtomAutoregressor
 
 
 def hydrogens(
@@ -38,7 +37,7 @@ def hydrogens(
         strict: Leave out molecules with more heavy atoms than those of the training set, rather than warn.
         device: Such as 'cuda'.
     """
-    model = AtomAutoregressor.from_pretrained(weights, device=usable(device))
+    model = load_model(weights, device)
     records, refused, added = {record.number: record for record in read_records(file)}, 0, 0
     heavy: list[Any] = [records[i].molecule if i in records else ValueError(f'record {i} cannot be read')
                         for i in range(max(records) + 1)]

@@ -27,7 +27,8 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    r"""Runs a subcommand; a mistake in its input ends in one line on stderr and exit status 1."""
+    r"""Runs a subcommand. What goes wrong ends in one line on stderr and exit status 1; in status 2 if the command
+    cannot be carried out as it stands, for its arguments or for a package that is not there."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if not arguments or arguments[0] in ('-h', '--help'):
         print('usage: inertial COMMAND [--help] …\n')
@@ -61,9 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f'inertial {name}: stopped by SIGINT', file=sys.stderr)
         return 130
-    except (ValueError, OSError, ImportError, ArithmeticError, MemoryError) as error:
+    except ImportError as error:
+        hint = '' if 'pip install' in str(error) else f': pip install {error.name}'
+        print(f'inertial {name}: {error}{hint}', file=sys.stderr)
+        return 2
+    except (ValueError, OSError, ArithmeticError, MemoryError) as error:
         print(f'inertial {name}: {error}', file=sys.stderr)
-        return 1
+        return 2 if type(error).__name__ == 'BadArgument' else 1
     finally:
         warnings.formatwarning = usual
     return 0

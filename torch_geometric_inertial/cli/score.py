@@ -7,9 +7,8 @@ from typing import Any
 from torch_geometric.data import Data
 
 from torch_geometric_inertial.chem import with_bonds
-from torch_geometric_inertial.cli.device import usable
+from torch_geometric_inertial.cli.arguments import load_model
 from torch_geometric_inertial.cli.files import name_of, read_records, refuse, warnings_name
-from torch_geometric_inertial.models import AtomAutoregressor
 
 READ = ('z', 'pos', 'edge_index', 'edge_attr', 'formal_charge')
 
@@ -30,7 +29,7 @@ def score(file: Path, weights: str = 'qm9', json: Path | None = None, num_steps:
         strict: Leave out molecules unlike all of the training set, rather than warn.
         device: Such as 'cuda'.
     """
-    model = AtomAutoregressor.from_pretrained(weights, device=usable(device))
+    model = load_model(weights, device)
     print(f'{"":>6} {"total":>10} {"types":>10} {"places":>10} {"bonds":>10} {"per atom":>10}  name')
     lines = []
     for record in read_records(file):

@@ -11,6 +11,8 @@ from torch_geometric.data import Batch, Data
 from torch_geometric_inertial import models
 from torch_geometric_inertial.chem import with_bonds
 from torch_geometric_inertial.chem.order import ORDERS
+from torch_geometric_inertial.cli.arguments import BadArgument, arguments
+from torch_geometric_inertial.cli.arguments import names as names_of
 from torch_geometric_inertial.cli.files import name_of, read_records
 from torch_geometric_inertial.datasets import QM9Sample
 from torch_geometric_inertial.models import AtomAutoregressor, InertialAR
@@ -32,7 +34,7 @@ def train(
     preset: str = 'tiny',
     changes: dict | None = None,
     groups: str | None = None,
-    properties: list[str] | None = None,
+    properties: list[str] | str | None = None,
     out: Path = Path('outputs/train'),
     allow_reshard: bool = False,
     fit_config: FitConfig = FitConfig(num_steps=10_000),  # noqa: B008
@@ -57,26 +59,33 @@ def train(
         allow_reshard: Go on with another number of processes than before.
         fit_config: How to train.
     """
-    names = tuple(properties or ())
+    names = tuple(names_of(properties) or ())
     if file is None:
         items = list(QM9Sample())
         labels = [f'molecule {i}' for i in range(len(items))]
     else:
         records = read_records(file, names)
         items, labels = [record.molecule for record in records], [name_of(record) for record in records]
-    kind = generator_class(model)
     fields = dict(changes or {})
-    config = kind.config_class.preset(preset, **fields)
+    with arguments():
+        kind = generator_class(model)
+        config = kind.config_class.preset(preset, **fields)
+        vocabulary = None if groups is None else FunctionalGroups(groups)
     bonds = getattr(config, 'bonds', False)  # a generator may know nothing of them
     if bonds:
         items, labels = with_readable_bonds(items, labels, config.max_closures)
     prepare = canonical(config.order) if config.order in ORDERS else InertialFrame()
-    if groups is not None:
-        vocabulary = FunctionalGroups(groups)
+    if vocabulary is not None:
         items = [vocabulary(data) for data in items]
         fields |= dict(num_groups=len(vocabulary.names), group_names=vocabulary.names)
     values = torch.tensor([[number(data, label, name) for name in names]
                            for label, data in zip(labels, items, strict=True)])
+    for name, column in zip(names, values.T, strict=True):
+        if bool(column.isnan().all()):
+            known = {field for data in items for field in data.get('properties', ())}
+            known |= {'gap', 'homo'} & set(items[0].keys())
+            raise BadArgument(f"'properties' must be numbers that molecules have, and none has '{name}' (they have "
+                              f"{', '.join(sorted(known)) or 'none'})")
     keep = READ if bonds else ('z', 'pos', 'edge_index', 'groups')
     batch = Batch.from_data_list([Data.from_dict({name: data[name] for name in keep if name in data})
                                   for data in items])
@@ -107,8 +116,9 @@ def train(
     def augment(data, generator):
         return pose(data if order is None else order(data, generator), generator)
 
-    trained: Any = fit(network, molecules, out / 'checkpoints', fit_config, augment=augment, progress=True,
-                       allow_reshard=allow_reshard)
+    with arguments():
+        trained: Any = fit(network, molecules, out / 'checkpoints', fit_config, augment=augment, progress=True,
+                           allow_reshard=allow_reshard)
     if 'stopped_by' in trained.training_record:
         record = trained.training_record
         print(f"stopped by {record['stopped_by']} after {record['steps']:,} steps; run it again to go on",
