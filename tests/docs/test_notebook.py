@@ -1,6 +1,7 @@
 """The tour is executed, as a reader would."""
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,8 +24,10 @@ def test_the_tour_runs(tmp_path):
     assert run.returncode == 0 and '1 passed' in run.stdout, run.stdout[-3000:]
 
 
-def test_the_tour_is_stored_without_outputs():
+def test_the_tour_is_stored_without_outputs_and_its_links_lead_somewhere():
     cells = json.loads(TOUR.read_text(encoding='utf-8'))['cells']
     code = [cell for cell in cells if cell['cell_type'] == 'code']
     assert len(code) > 5
+    for link in re.findall(r'\]\(([^)#]+)\)', ''.join(''.join(cell['source']) for cell in cells)):
+        assert '://' in link or (TOUR.parent / link).exists(), link
     assert all(cell['outputs'] == [] and cell['execution_count'] is None for cell in code)
