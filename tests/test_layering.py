@@ -35,9 +35,10 @@ BELOW = {
                 'files'},
     'calculators': {'data', 'models', 'elements'},
     'testing': {'data', 'fields', 'permute', 'frames', 'elements', 'chem'},
+    'report': {'data', 'metrics', 'chem', 'frames', 'elements', 'files'},
     '__main__': {'cli'},
-    'cli': {'training', 'metrics', 'models', 'datasets', 'transforms', 'chem', 'nn', 'ops', 'frames', 'elements',
-            'data', 'files', 'signals'},
+    'cli': {'report', 'training', 'metrics', 'models', 'datasets', 'transforms', 'chem', 'nn', 'ops', 'frames',
+            'elements', 'data', 'files', 'signals'},
 }
 #: Part -> packages that it must not know.
 UNKNOWN = {

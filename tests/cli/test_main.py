@@ -4,7 +4,8 @@ import sys
 import pytest
 
 from torch_geometric_inertial.cli.hydrogens import hydrogens
-from torch_geometric_inertial.cli.main import COMMANDS, _with_values, main
+from torch_geometric_inertial.cli.main import COMMANDS, _as_list, _with_values, main
+from torch_geometric_inertial.cli.report import report
 
 
 def test_without_a_command_all_are_listed(capsys):
@@ -74,6 +75,16 @@ def test_a_warning_is_one_line(tmp_path):
     (['--seed', '1'], ['--seed', '1'])])
 def test_a_flag_needs_no_value(words, read):
     assert _with_values(words, hydrogens) == read
+
+
+@pytest.mark.parametrize('words, read', [
+    (['a.sdf', 'b.sdf', '--out', 'x.html'], ['["a.sdf", "b.sdf"]', '--out', 'x.html']),
+    (['--out=x.html', 'a.sdf', '--num_shown', '3', 'b "c".sdf'],
+     ['["a.sdf", "b \\"c\\".sdf"]', '--out=x.html', '--num_shown', '3']),
+    (['--help'], ['--help'])])
+def test_words_are_a_list_where_a_list_is_wanted(words, read):
+    assert _as_list(words, report) == read
+    assert _as_list(words, hydrogens) == words
 
 
 def test_a_missing_jsonargparse_is_named():

@@ -2,6 +2,7 @@ r"""The console script: which subcommands there are, and how they fail."""
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import sys
 import warnings
@@ -9,7 +10,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import version
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 from torch_geometric_inertial.cli.interrupt import Stoppable, Stopped
 
@@ -22,6 +23,7 @@ COMMANDS = {
     'score': 'log-likelihood of molecules',
     'doctor': 'which kernels run here, and whether they are right',
     'evaluate': 'judge a file of molecules',
+    'report': 'a page on files of molecules, with figures, distributions and 3D',
     'view': 'draw a file of molecules',
 }
 
@@ -54,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     usual, warnings.formatwarning = warnings.formatwarning, lambda message, *_, **__: f'inertial {name}: {message}\n'
     try:
         with Stoppable():
-            auto_cli(command, args=_with_values(rest, command), prog=f'inertial {name}',
+            auto_cli(command, args=_as_list(_with_values(rest, command), command), prog=f'inertial {name}',
                      **_explained(inspect.getdoc(command) or ''))
     except Stopped as stopped:
         print(f'inertial {name}: stopped by {stopped}', file=sys.stderr)
@@ -85,6 +87,18 @@ def _with_values(words: Sequence[str], command: Callable) -> list[str]:
     flags = {f'--{name}' for name, p in inspect.signature(command).parameters.items() if isinstance(p.default, bool)}
     return [f'{word}=true' if word in flags and after not in ('true', 'false') else word
             for word, after in pairwise([*words, ''])]
+
+
+def _as_list(words: list[str], command: Callable) -> list[str]:
+    r"""``a.sdf b.sdf`` is ``["a.sdf", "b.sdf"]`` for a command whose first argument is a list."""
+    first = next(iter(inspect.signature(command).parameters))
+    if get_origin(get_type_hints(command)[first]) is not list:
+        return words
+    free = [not word.startswith('-') and not (before.startswith('--') and '=' not in before)
+            for before, word in pairwise(['', *words])]
+    listed = [word for word, is_free in zip(words, free, strict=True) if is_free]
+    rest = [word for word, is_free in zip(words, free, strict=True) if not is_free]
+    return [json.dumps(listed), *rest] if listed else rest
 
 
 def _underscored(word: str) -> str:
