@@ -91,8 +91,7 @@ def _with_values(words: Sequence[str], command: Callable) -> list[str]:
 
 def _as_list(words: list[str], command: Callable) -> list[str]:
     r"""``a.sdf b.sdf`` is ``["a.sdf", "b.sdf"]`` for a command whose first argument is a list."""
-    first = next(iter(inspect.signature(command).parameters))
-    if get_origin(get_type_hints(command)[first]) is not list:
+    if not any(get_origin(kind) is list for kind in list(get_type_hints(command).values())[:1]):
         return words
     free = [not word.startswith('-') and not (before.startswith('--') and '=' not in before)
             for before, word in pairwise(['', *words])]
