@@ -1,16 +1,19 @@
-r"""Writing files so that a crash leaves the last good one, and folders that one process at a time writes to."""
+r"""Files that a crash leaves whole, folders that one process at a time writes to, and what is wrong with a file that
+was fetched."""
 from __future__ import annotations
 
 import contextlib
 import errno
 import hashlib
 import os
+import pickle
 import platform
 import stat
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 try:
     import fcntl
@@ -18,6 +21,9 @@ except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
 LOCK_FILE = '.lock'
+#: What readers of damaged files raise.
+DAMAGE = (OSError, EOFError, BadZipFile, zlib.error, pickle.UnpicklingError, UnicodeError, KeyError, RuntimeError,
+          ValueError, AssertionError)
 _HOST = f'{zlib.crc32(platform.node().encode()):08x}'  # process numbers mean something on one machine alone
 
 
@@ -137,3 +143,28 @@ def sha256_of(path: str | Path) -> str:
         while part := file.read(2**20):
             digest.update(part)
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def reading(path: str | Path) -> Iterator[Path]:
+    r"""Turns whatever goes wrong while a file is read into an error that names it and says to delete it.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is empty, a web page in the place of a download, or damaged.
+    """
+    path = Path(path)
+    with open(path, 'rb') as file:
+        start = file.read(256).lstrip().lower()
+    if not start:
+        raise ValueError(f"'{path}' is empty: delete it, and fetch it again")
+    if start.startswith((b'<!doctype html', b'<html')):
+        raise ValueError(f"'{path}' is a web page, not the file that was to be downloaded: delete it, and fetch it "
+                         'again')
+    try:
+        yield path
+    except DAMAGE as error:
+        if isinstance(error, ValueError) and str(path) in str(error):  # says more than we could
+            raise
+        raise ValueError(f"'{path}' is truncated or damaged ({error or type(error).__name__}): delete it, and fetch it "
+                         'again') from error

@@ -91,4 +91,4 @@ def test_a_missing_jsonargparse_is_named():
     code = "import sys; sys.modules['jsonargparse'] = None\n" \
         "from torch_geometric_inertial.cli.main import main; sys.exit(main(['view', 'x.sdf']))"
     result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
-    assert result.returncode == 2 and "torch_geometric_inertial[cli]" in result.stderr
+    assert result.returncode == 2 and "pip install 'jsonargparse[signatures]'" in result.stderr

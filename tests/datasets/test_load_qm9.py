@@ -1,10 +1,20 @@
 import subprocess
 import sys
+from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 import torch
 
-from torch_geometric_inertial.datasets import QM9Sample, gdb_ids, load_qm9, qm9_split
+from torch_geometric_inertial.datasets import (
+    PCQM4Mv2Conformers,
+    QM9Sample,
+    RevisedMD17,
+    gdb_ids,
+    load_qm9,
+    qm9_split,
+    raw_files,
+)
 
 
 def test_parts_of_the_sample_are_disjoint_and_make_all_of_it():
@@ -49,6 +59,28 @@ def test_a_damaged_cache_is_named(raw, content, message):
             load_qm9('train', raw)
     finally:
         path.write_bytes(whole)
+
+
+def offline(url, folder):
+    (Path(folder) / 'half').write_text('half')
+    raise URLError('no network')
+
+
+@pytest.mark.parametrize('load, message', [
+    (lambda root: load_qm9('train', root), r"QM9 cannot be downloaded to '.*' \(.*no network.*\): try again with a "
+                                           r"network, or leave 'root' out"),
+    (lambda root: RevisedMD17(root, 'ethanol'), r"'https://.*rmd17_ethanol_train_01.npz' cannot be downloaded \(.*no "
+                                                r"network.*\): try again with a network, or put the file into '.*raw'"),
+    (PCQM4Mv2Conformers, r"'https?://.*' cannot be downloaded"),
+], ids=['qm9', 'rmd17', 'pcqm4mv2'])
+@pytest.mark.filterwarnings('ignore')
+def test_without_a_network(tmp_path, monkeypatch, load, message):
+    monkeypatch.setattr(raw_files, 'download_url', offline)
+    monkeypatch.setattr('torch_geometric.datasets.qm9.download_url', offline)
+    with pytest.raises(OSError, match=message):
+        load(str(tmp_path))
+    if load is not PCQM4Mv2Conformers and 'QM9' not in message:
+        assert not list((tmp_path / 'raw').iterdir())  # nothing that the next call would take for the file
 
 
 def test_errors():

@@ -1,6 +1,7 @@
 import json
 import pickle
 import sys
+import types
 import zipfile
 from unittest.mock import patch
 
@@ -116,7 +117,7 @@ def test_one_flipped_bit_of_the_weights_is_found(saved):
     content[-5] ^= 1
     path.write_bytes(content)
     named, found = json.loads((saved[1] / CONFIG_FILE).read_text())['sha256'], sha256_of(path)
-    with pytest.raises(ValueError, match=rf"is truncated or damaged: .* SHA-256 {named} \(got {found}\); fetch both"):
+    with pytest.raises(ValueError, match=rf"is truncated or damaged: .* SHA-256 {named} \(got {found}\); delete both"):
         InertialAR.from_pretrained(saved[1])
     change_facts(saved[1], sha256=None)
     InertialAR.from_pretrained(saved[1])  # as an older model, which does not say
@@ -137,7 +138,8 @@ def test_truncated_weights(saved, share, hashed):
         change_facts(saved[1], sha256=None)
     whole = path.read_bytes()
     path.write_bytes(whole[:int(share * len(whole))])
-    with pytest.raises(ValueError, match=rf"'.*{WEIGHTS_FILE}' is truncated or damaged: "):
+    what = 'is truncated or damaged: ' if share else 'is empty: delete it, and fetch it again'
+    with pytest.raises(ValueError, match=rf"'.*{WEIGHTS_FILE}' {what}"):
         InertialAR.from_pretrained(saved[1])
 
 
@@ -220,7 +222,16 @@ def test_other_configurations(saved, change, message):
 @pytest.mark.parametrize('text', [b'{"model": ', b'\xff\xfe\x00'], ids=['torn', 'binary'])
 def test_unreadable_configuration(saved, text):
     (saved[1] / CONFIG_FILE).write_bytes(text)
-    with pytest.raises(ValueError, match='is not a readable configuration'):
+    with pytest.raises(ValueError, match=rf"'.*{CONFIG_FILE}' is truncated or damaged \(.+\): delete it, and fetch it"):
+        InertialAR.from_pretrained(saved[1])
+
+
+@pytest.mark.parametrize('name', [CONFIG_FILE, WEIGHTS_FILE])
+@pytest.mark.parametrize('content, what', [
+    (b'', 'is empty'), (b'<!DOCTYPE html><html>moved', 'is a web page, not the file that was to be downloaded')])
+def test_what_a_download_left_in_the_place_of_a_file(saved, name, content, what):
+    (saved[1] / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"'.*{name}' {what}: delete it, and fetch it again"):
         InertialAR.from_pretrained(saved[1])
 
 
@@ -229,7 +240,7 @@ def test_files_that_are_not_there(saved, tmp_path):
     with pytest.raises(ValueError, match=rf"there is no weights file '.*{WEIGHTS_FILE}'"):
         InertialAR.from_pretrained(saved[1])
     (saved[1] / CONFIG_FILE).unlink()
-    with pytest.raises(ValueError, match='is not a readable configuration'):
+    with pytest.raises(ValueError, match=rf"'.*' holds no model: .*{CONFIG_FILE}"):
         InertialAR.from_pretrained(saved[1])
 
 
@@ -240,8 +251,20 @@ def test_unknown_names(name):
 
 
 def test_a_hub_id_without_the_hub():
-    message = r"'some/model' is no folder here; .* install huggingface_hub"
+    message = r"'some/model' is no folder here; .* pip install huggingface_hub"
     with patch.dict(sys.modules, {'huggingface_hub': None}), pytest.raises(ValueError, match=message):
+        InertialAR.from_pretrained('some/model')
+
+
+def test_a_hub_that_cannot_be_reached():
+    class OfflineError(OSError):
+        pass
+
+    def fetch(name, allow_patterns):
+        raise OfflineError('Cannot reach the hub\nTraceback of twenty lines')
+    hub = types.SimpleNamespace(snapshot_download=fetch)
+    message = r"'some/model' is no folder here, and cannot be fetched from the hub \(Cannot reach the hub\); bundled"
+    with patch.dict(sys.modules, {'huggingface_hub': hub}), pytest.raises(ValueError, match=message):
         InertialAR.from_pretrained('some/model')
 
 

@@ -32,7 +32,7 @@ def to_ase(data: Data) -> Atoms:
         from ase import Atoms
         from ase.calculators.singlepoint import SinglePointCalculator
     except ImportError as error:
-        raise ImportError("this needs ASE: pip install 'torch_geometric_inertial[ase]'") from error
+        raise ImportError("this needs ASE: pip install ase") from error
 
     z, pos = check_molecule(data)
     cell, pbc = data.get('cell'), data.get('pbc')

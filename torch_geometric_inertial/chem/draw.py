@@ -54,7 +54,7 @@ def draw_grid(
     try:
         from PIL import Image
     except ImportError as error:
-        raise ImportError("drawing needs Pillow: pip install 'torch_geometric_inertial[chem]'") from error
+        raise ImportError("drawing needs Pillow: pip install pillow") from error
 
     if len(molecules) == 0:
         raise ValueError("'molecules' must hold at least one molecule (got none)")

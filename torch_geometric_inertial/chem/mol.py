@@ -33,7 +33,7 @@ def rdkit_version() -> str:
     try:
         import rdkit
     except ImportError as error:
-        raise ImportError("this needs RDKit: pip install 'torch_geometric_inertial[chem]'") from error
+        raise ImportError("this needs RDKit: pip install rdkit") from error
     return rdkit.__version__
 
 

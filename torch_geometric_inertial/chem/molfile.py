@@ -52,7 +52,7 @@ class _Molecule:
     def data(self, first: int) -> Data:
         pos = checked_positions(self.xyz, first)
         if any(kind == _AROMATIC for _, _, kind in self.bonds):
-            raise BadLine(first, "aromatic bonds (type 4) need RDKit: pip install 'torch_geometric_inertial[chem]'")
+            raise BadLine(first, "aromatic bonds (type 4) need RDKit: pip install rdkit")
         for u, v, kind in self.bonds:
             if kind == _DATIVE:
                 self.charge[u] = self.charge.get(u, 0) + 1

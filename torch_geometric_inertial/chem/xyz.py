@@ -178,7 +178,7 @@ def _parse_extended(raw: list[str], first: int) -> Data:
         from ase.io.extxyz import read_xyz as read_frames
     except ImportError:
         raise BadLine(first + 1, 'an extended frame (Properties=, Lattice=) needs ASE: '
-                      "pip install 'torch_geometric_inertial[ase]'") from None
+                      "pip install ase") from None
 
     try:
         atoms, = read_frames(io.StringIO(''.join(raw)), slice(0, 1))

@@ -8,7 +8,6 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from importlib.metadata import version
 from itertools import pairwise
 from typing import Any, get_origin, get_type_hints
 
@@ -38,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     name, *rest = arguments
     if name == '--version':
-        print(version('torch_geometric_inertial'))
+        print(import_module('torch_geometric_inertial').__version__)
         return 0
     if name not in COMMANDS:
         print(f"inertial: no command '{name}' (there are {', '.join(COMMANDS)})", file=sys.stderr)
@@ -46,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         from jsonargparse import auto_cli
     except ImportError:
-        print("inertial: the command line needs jsonargparse: pip install 'torch_geometric_inertial[cli]'",
+        print("inertial: the command line needs jsonargparse: pip install 'jsonargparse[signatures]'",
               file=sys.stderr)
         return 2
     rest = [_underscored(word) for word in rest]

@@ -2,6 +2,7 @@ r"""QM9 by the parts of the EDM split, whichever copy of it there is."""
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.error import URLError
 
 import torch
 from torch_geometric.data import InMemoryDataset
@@ -9,7 +10,7 @@ from torch_geometric.datasets import QM9
 
 from torch_geometric_inertial.datasets.qm9_sample import QM9Sample
 from torch_geometric_inertial.datasets.qm9_split import SPLITS, gdb_ids, qm9_split
-from torch_geometric_inertial.datasets.raw_files import DAMAGE, reading
+from torch_geometric_inertial.files import DAMAGE, reading
 
 HELD_OUT = 500  #: Molecules of the embedded sample for validation, and as many for test.
 
@@ -48,7 +49,8 @@ def _read(root: Path) -> QM9:
         return QM9(str(root))
     except DAMAGE as error:
         stored = [str(path) for folder in ('processed', 'raw') for path in sorted(root.glob(f'{folder}/*'))]
-        if not stored:
-            raise
+        if not stored or isinstance(error, URLError | ConnectionError | TimeoutError):
+            raise OSError(f"QM9 cannot be downloaded to '{root}' ({error}): try again with a network, or leave 'root' "
+                          'out for the embedded sample of 10,000 molecules') from error
         raise ValueError(f"QM9 in '{root}' cannot be read ({error or type(error).__name__}): delete its folder "
                          "'processed', and if that does not help 'raw', to make it again") from error

@@ -10,7 +10,7 @@ from torch_geometric.data import Data
 
 from torch_geometric_inertial.chem.sdf import count_sdf, sdf_blocks
 from torch_geometric_inertial.datasets.conformers import Record, StoredConformers, check_gaps
-from torch_geometric_inertial.datasets.raw_files import reading
+from torch_geometric_inertial.files import reading
 
 SOURCE = 'https://drive.google.com/drive/folders/1y-EyoDYMvWZwClc2uvXrM4_hQBtM85BI'
 SDF = ('combined_mols_0_to_1000000.sdf', 'combined_mols_1000000_to_2000000.sdf',

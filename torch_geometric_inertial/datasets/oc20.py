@@ -135,7 +135,7 @@ def _lmdb():
     try:
         import lmdb
     except ImportError as error:
-        raise ImportError("reading OC20 needs lmdb: pip install 'torch_geometric_inertial[oc20]'") from error
+        raise ImportError("reading OC20 needs lmdb: pip install lmdb") from error
     return lmdb
 
 

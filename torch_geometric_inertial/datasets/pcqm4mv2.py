@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch_geometric.data import Data, download_url, extract_tar, extract_zip
+from torch_geometric.data import Data, extract_tar, extract_zip
 from torch_geometric.datasets import PCQM4Mv2 as PCQM4Mv2Graphs
 
 from torch_geometric_inertial.chem.sdf import count_sdf, sdf_blocks
 from torch_geometric_inertial.datasets.conformers import Record, StoredConformers, check_gaps
-from torch_geometric_inertial.datasets.raw_files import reading
+from torch_geometric_inertial.datasets.raw_files import download
+from torch_geometric_inertial.files import reading
 
 SDF_URL = 'http://ogb-data.stanford.edu/data/lsc/pcqm4m-v2-train.sdf.tar.gz'
 SDF_MD5 = 'fd72bce606e7ddf36c2a832badeec6ab'  #: Published beside it.
@@ -72,11 +73,12 @@ class PCQM4Mv2Conformers(StoredConformers):
     def download(self) -> None:
         paths = [Path(path) for path in self.raw_paths]
         if not all(path.is_file() for path in paths[:2]):
-            archive = download_url(PCQM4Mv2Graphs.url, self.raw_dir)
-            extract_zip(archive, self.raw_dir)
+            archive = download(PCQM4Mv2Graphs.url, self.raw_dir)
+            with reading(archive):
+                extract_zip(archive, self.raw_dir)
             os.unlink(archive)
         if not all(path.is_file() for path in paths[2:]):
-            archive = download_url(SDF_URL, self.raw_dir)
+            archive = download(SDF_URL, self.raw_dir)
             check_md5(archive, SDF_MD5)
             extract_tar(archive, self.raw_dir)
             os.unlink(archive)

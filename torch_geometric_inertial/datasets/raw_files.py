@@ -1,17 +1,9 @@
-r"""Reading files that came from elsewhere: what is damaged is named, with what to do."""
+r"""Files that come from elsewhere."""
 from __future__ import annotations
 
-import pickle
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from zipfile import BadZipFile
 
-from torch_geometric.data import Dataset
-
-DAMAGE = (OSError, EOFError, BadZipFile, zlib.error, pickle.UnpicklingError, UnicodeError, KeyError, RuntimeError,
-          ValueError, AssertionError)
+from torch_geometric.data import Dataset, download_url
 
 
 def raw_sizes(dataset: Dataset) -> dict[str, int]:
@@ -23,26 +15,19 @@ def raw_sizes(dataset: Dataset) -> dict[str, int]:
     return {path.name: path.stat().st_size for path in paths if path.is_file()}
 
 
-@contextmanager
-def reading(path: str | Path) -> Iterator[Path]:
-    r"""Turns whatever goes wrong while a file is read into an error that names it and says to delete it.
+def download(url: str, folder: str) -> str:
+    r"""Fetches a file into a folder, and returns its path. What came of it is removed where the network fails.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is empty, a web page in the place of a download, or damaged.
+        OSError: With what to do.
     """
-    path = Path(path)
-    with open(path, 'rb') as file:
-        start = file.read(256).lstrip().lower()
-    if not start:
-        raise ValueError(f"'{path}' is empty: delete it, and fetch it again")
-    if start.startswith((b'<!doctype html', b'<html')):
-        raise ValueError(f"'{path}' is a web page, not the file that was to be downloaded: delete it, and fetch it "
-                         'again')
+    before = set(Path(folder).glob('*'))
     try:
-        yield path
-    except DAMAGE as error:
-        if isinstance(error, ValueError) and str(path) in str(error):  # says more than we could
+        return download_url(url, folder)
+    except BaseException as error:
+        for path in set(Path(folder).glob('*')) - before:
+            path.unlink()
+        if not isinstance(error, OSError):
             raise
-        raise ValueError(f"'{path}' is truncated or damaged ({error or type(error).__name__}): delete it, and fetch it "
-                         'again') from error
+        raise OSError(f"'{url}' cannot be downloaded ({error}): try again with a network, or put the file into "
+                      f"'{folder}'") from error

@@ -78,7 +78,7 @@ def _from_ase(path: Path) -> Data:
         from ase.calculators.calculator import PropertyNotImplementedError
         from ase.constraints import FixAtoms
     except ImportError as error:
-        raise ImportError("reading trajectories needs ASE: pip install 'torch_geometric_inertial[ase]'") from error
+        raise ImportError("reading trajectories needs ASE: pip install ase") from error
     first: Any = ase.io.read(path, 0)
     last: Any = ase.io.read(path, -1)
     if first.numbers.tolist() != last.numbers.tolist():

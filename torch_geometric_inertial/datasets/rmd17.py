@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch_geometric.data import Data, download_url
+from torch_geometric.data import Data
 
 from torch_geometric_inertial.datasets.checked import CheckedInMemoryDataset
-from torch_geometric_inertial.datasets.raw_files import reading
+from torch_geometric_inertial.datasets.raw_files import download
+from torch_geometric_inertial.files import reading
 
 NAMES = ('aspirin', 'azobenzene', 'benzene', 'ethanol', 'malonaldehyde', 'naphthalene', 'paracetamol', 'salicylic',
          'toluene', 'uracil')
@@ -78,7 +79,7 @@ class RevisedMD17(CheckedInMemoryDataset):
 
     def download(self) -> None:
         for file in self.raw_file_names:
-            download_url(f'{URL}/{file}', self.raw_dir)
+            download(f'{URL}/{file}', self.raw_dir)
 
     def process(self) -> None:
         for part, path in zip(('train', 'test'), self.processed_paths, strict=True):

@@ -17,9 +17,6 @@ from torch_geometric_inertial.metrics.protocol import Protocol, get_protocol
 from torch_geometric_inertial.metrics.report import Report, check_comparable
 from torch_geometric_inertial.metrics.sizes import size_histogram, total_variation
 
-#: Package -> extra of this one that brings it.
-EXTRAS = {'rdkit': 'chem', 'tblite': 'xtb'}
-
 
 def evaluate(
     molecules: Molecules | str | Path,
@@ -119,14 +116,12 @@ def package_version(name: str, protocol: str) -> str:
     r"""The version of an installed package.
 
     Raises:
-        ImportError: If it is not there, with the extra that brings it.
+        ImportError: If it is not there, with what to do.
     """
     try:
-        return import_module(name).__version__ if name == 'rdkit' else version(name)
+        return import_module(name).__version__ if name in ('rdkit', 'torch_geometric_inertial') else version(name)
     except ImportError as error:  # PackageNotFoundError is one
-        extra = EXTRAS.get(name, 'metrics')
-        raise ImportError(f"protocol '{protocol}' needs {name}: pip install 'torch_geometric_inertial[{extra}]'"
-                          ) from error
+        raise ImportError(f"protocol '{protocol}' needs {name}: pip install {name}") from error
 
 
 def default_protocol(items: list) -> str:

@@ -27,7 +27,7 @@ def hydrogen_rmsd(placed: Data | ValueError | None, truth: Data) -> float:
     try:
         from scipy.optimize import linear_sum_assignment
     except ImportError as error:
-        raise ImportError("this needs SciPy: pip install 'torch_geometric_inertial[metrics]'") from error
+        raise ImportError("this needs SciPy: pip install scipy") from error
     total = 0.0
     for z in truth.z.unique():
         a, b = (data.pos[data.z == z].detach().cpu().double() for data in (placed, truth))

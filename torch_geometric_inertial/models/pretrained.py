@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from torch_geometric_inertial.files import sha256_of, write_all_atomically
+from torch_geometric_inertial.files import reading, sha256_of, write_all_atomically
 from torch_geometric_inertial.models.training_domain import TrainingDomain
 
 BUNDLED = Path(__file__).parent.parent / 'weights'  #: Models that come with the package, one folder a name.
@@ -85,9 +85,10 @@ class Pretrained:
         """
         folder = locate(name_or_folder)
         try:
-            facts = json.loads((folder / CONFIG_FILE).read_text())
-        except (OSError, ValueError) as error:
-            raise ValueError(f"'{folder / CONFIG_FILE}' is not a readable configuration: {error}") from error
+            with reading(folder / CONFIG_FILE) as path:
+                facts = json.loads(path.read_text())
+        except OSError as error:
+            raise ValueError(f"'{folder}' holds no model: {error}") from error
         if not isinstance(facts, dict):
             raise ValueError(f"'{folder / CONFIG_FILE}' must hold a JSON object (got {type(facts).__name__})")
         kind = next((kind for kind in _family(cls) if kind.__name__ == facts.get('model')), None)
@@ -125,17 +126,17 @@ def read_weights(path: Path, sha256: str | None = None) -> dict[str, torch.Tenso
     the given one."""
     if not path.is_file():
         raise ValueError(f"there is no weights file '{path}'")
-    with open(path, 'rb') as file:
+    with reading(path), open(path, 'rb') as file:
         start = file.read(2)
     if start in (b'PK', b'\x80\x02', b'\x80\x03', b'\x80\x04', b'\x80\x05'):
         raise ValueError(f"'{path}' is a pickle or zip archive, which can run code; weights must be safetensors")
     if sha256 is not None and (found := sha256_of(path)) != sha256:
         raise ValueError(f"'{path}' is truncated or damaged: '{CONFIG_FILE}' beside it names a file with SHA-256 "
-                         f'{sha256} (got {found}); fetch both again')
+                         f'{sha256} (got {found}); delete both, and fetch them again')
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise ValueError(f"'{path}' is truncated or damaged: {error}") from error
+        raise ValueError(f"'{path}' is truncated or damaged: {error}; delete it, and fetch it again") from error
 
 
 def model_card(model: nn.Module, facts: dict[str, Any]) -> str:
@@ -183,5 +184,11 @@ def locate(name_or_folder: str | Path) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
-        raise ValueError(f"'{name_or_folder}' is no folder here; to load a hub id, install huggingface_hub") from error
-    return Path(snapshot_download(str(name_or_folder), allow_patterns=[CONFIG_FILE, WEIGHTS_FILE]))
+        raise ValueError(f"'{name_or_folder}' is no folder here; to load a hub id: pip install huggingface_hub"
+                         ) from error
+    try:
+        return Path(snapshot_download(str(name_or_folder), allow_patterns=[CONFIG_FILE, WEIGHTS_FILE]))
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().partition('\n')[0]
+        raise ValueError(f"'{name_or_folder}' is no folder here, and cannot be fetched from the hub ({reason}); "
+                         f'bundled are {bundled}') from error
