@@ -36,7 +36,7 @@ def test_a_cuda_folder_without_nvcc_is_not_enough(has_nvcc, tmp_path):
 
 
 #: Module -> distribution, where the names differ.
-DISTRIBUTIONS = dict(PIL='pillow', torch_geometric='torch-geometric')
+DISTRIBUTIONS = dict(PIL='pillow', torch_geometric='torch-geometric', yaml='pyyaml')
 
 
 def extra(project, name):
