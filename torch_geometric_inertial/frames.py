@@ -186,10 +186,10 @@ def random_rotations(num: int, degrees: float, generator: torch.Generator | None
                      device: torch.device | str = 'cpu') -> Tensor:
     r"""Rotations [num, 3, 3] by angles from N(0, degrees²) about random axes; uniform on SO(3) from 180° on."""
     if degrees >= 180:
-        q = torch.randn(num, 4, generator=generator, device=device)
+        q = torch.randn(num, 4, generator=generator, device=device, dtype=torch.float32)
     else:
-        angle = torch.randn(num, 1, generator=generator, device=device) * torch.pi * degrees / 180
-        axis = torch.nn.functional.normalize(torch.randn(num, 3, generator=generator, device=device), dim=1)
+        angle, axis = (torch.randn(num, n, generator=generator, device=device, dtype=torch.float32) for n in (1, 3))
+        angle, axis = angle * torch.pi * degrees / 180, torch.nn.functional.normalize(axis, dim=1)
         q = torch.cat([(angle / 2).cos(), (angle / 2).sin() * axis], dim=1)
     w, x, y, z = torch.nn.functional.normalize(q, dim=1).unbind(1)
     return torch.stack([

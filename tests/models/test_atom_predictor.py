@@ -2,8 +2,9 @@ r"""What all predictors share: references, charges and spins, prediction of many
 import pytest
 import torch
 from helpers.predictors import batch_of, close, cloud, run, small
+from torch_geometric.data import Data
 
-from torch_geometric_inertial import GeoMFormer
+from torch_geometric_inertial import GeoMFormer, PaiNN, TorchMDNet
 
 
 @pytest.mark.parametrize('velocity', ['none', 'paired'])
@@ -53,3 +54,11 @@ def test_references_carry_the_large_part_of_energies():
     mean = small(dtype=torch.float32, scalar_head='mean').fit_references(batch.z, batch.batch, noise + 7)
     assert float((mean.reference - (noise + 7).mean()).abs().max()) < 1e-6
     assert float(mean.scale) == pytest.approx(float(noise.std()), rel=1e-5)
+
+
+@pytest.mark.parametrize('kind', [GeoMFormer, PaiNN, TorchMDNet])
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_short_types_are_refused(kind, dtype):
+    model = kind(channels=16, num_layers=1, vector_head='conservative').to(dtype)
+    with pytest.raises(ValueError, match=rf'the model must be in torch.float32 or torch.float64 \(got {dtype}\)'):
+        model.predict([Data(z=torch.tensor([8, 1]), pos=torch.tensor([[0.0, 0, 0], [0.96, 0, 0]]))])

@@ -1,7 +1,9 @@
 """What users call: conditions, names, progress, and what a model that has learned writes."""
+import copy
+
 import pytest
 import torch
-from helpers.generators import same
+from helpers.generators import FAST, VARIANTS, real_molecules, same, small_model
 from torch_geometric.data import Batch
 
 
@@ -135,3 +137,27 @@ def test_bad_guidance_and_shards(make_model):
     for shard in ((2, 2), (-1, 2), (0, 0)):
         with pytest.raises(ValueError, match=r"'shard' must be \(i, n\) with 0 <= i < n \(got \("):
             model.stream(4, shard=shard)
+
+
+@pytest.mark.parametrize('variant', VARIANTS, ids=str)
+@pytest.mark.parametrize('state', ['double', 'default dtype'])
+def test_a_model_in_double_and_a_process_in_double_do_the_same(variant, state):
+    molecules, model = real_molecules()[3:6], small_model(**variant)
+    other = copy.deepcopy(model).double() if state == 'double' else model
+
+    def everything(model):
+        batch = Batch.from_data_list(molecules)
+        with torch.no_grad():
+            loss = model.train()(batch, torch.Generator().manual_seed(0)).total
+        model.eval()
+        return [float(loss), model.log_prob(molecules, num_steps=8).total.tolist(), model.generate(2, **FAST),
+                model.complete(molecules[0], 1, **FAST) if variant else []]
+    expected = everything(model)
+    torch.set_default_dtype(torch.float32 if state == 'double' else torch.float64)
+    try:
+        found = everything(other)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found[0] == pytest.approx(expected[0], rel=1e-4) and found[1] == pytest.approx(expected[1], rel=1e-3)
+    for a, b in zip(found[2:], expected[2:], strict=True):
+        same([m.apply(torch.Tensor.float, 'pos') for m in a], b)

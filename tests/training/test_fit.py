@@ -14,7 +14,14 @@ import torch
 
 from torch_geometric_inertial import InertialAR
 from torch_geometric_inertial.files import locked_folder
-from torch_geometric_inertial.training import FitConfig, PackedMolecules, fit, load_checkpoint, save_checkpoint
+from torch_geometric_inertial.training import (
+    FitConfig,
+    PackedMolecules,
+    RandomPose,
+    fit,
+    load_checkpoint,
+    save_checkpoint,
+)
 from torch_geometric_inertial.training.log import append_record
 from torch_geometric_inertial.training.stop import StopSignal
 
@@ -543,3 +550,28 @@ def test_a_second_sigterm_does_nothing_and_a_second_sigint_acts_at_once():
             os.kill(os.getpid(), signal.SIGINT)
         assert stop.name == 'SIGTERM'
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+# The state of the process -------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('state', ['default dtype', 'inference mode', 'no grad'])
+def test_the_state_of_the_process_does_not_stop_a_training(script, tmp_path, state):
+    model, data, fit_config = script[1]()
+    before = weights_of(model).clone()
+    fit_config = replace(fit_config, num_steps=2)
+    torch.set_default_dtype(torch.float64 if state == 'default dtype' else torch.float32)
+    try:
+        with torch.inference_mode(state == 'inference mode'), torch.set_grad_enabled(state == 'default dtype'):
+            trained = fit(model, data, tmp_path, fit_config, augment=RandomPose(180.0, 0.5))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert trained.training_record['steps'] == 2 and not torch.equal(weights_of(trained), before)
+    assert {p.dtype for p in trained.parameters()} == {torch.float32}
+    assert not any(p.is_inference() for p in trained.parameters())
+
+
+def test_a_model_made_in_inference_mode_cannot_be_trained(script, tmp_path):
+    with torch.inference_mode():
+        model, data, fit_config = script[1]()
+    with pytest.raises(ValueError, match=r'was made under torch.inference_mode, where nothing has derivatives'):
+        fit(model, data, tmp_path, fit_config)

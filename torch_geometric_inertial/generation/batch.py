@@ -77,7 +77,7 @@ class GenerationBatch:
         self.pos = like.new_zeros(capacity, max_atoms, 3)
         self.token = like.new_zeros(capacity * branches, model.channels)
         self.token_pos = like.new_zeros(capacity, 3)
-        self.uniform = torch.zeros(capacity, max_atoms + 1, device=like.device)  # float32 whatever the weights are
+        self.uniform = torch.zeros(capacity, max_atoms + 1, device=like.device, dtype=torch.float32)
         self.noise = like.new_zeros(capacity, max_atoms, 3)
         self.while_waiting, self.allowed = (like.new_zeros(capacity, self.stop + 1, dtype=torch.bool) for _ in range(2))
         self.queue_types = torch.zeros_like(self.types)

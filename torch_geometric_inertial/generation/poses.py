@@ -131,7 +131,7 @@ def _bonded(z: Tensor, pos: Tensor) -> list[list[int]]:
 
 def _walk(z: Tensor, bonds: list[list[int]], hydrogens: str, generator: torch.Generator) -> Tensor:
     r"""A depth-first walk from a random root: heavy atoms in random order, hydrogens right after their atom."""
-    uniform = torch.rand(z.numel(), generator=generator).tolist()
+    uniform = torch.rand(z.numel(), generator=generator, dtype=torch.float32).tolist()
     is_root = [(number == 1) == (hydrogens == 'between') for number in z.tolist()]
     seen: set[int] = set()
     order = []

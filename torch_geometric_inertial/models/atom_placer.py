@@ -115,7 +115,8 @@ class AtomPlacer(nn.Module):
         frame = bond_frames(pos, skeleton.order, row, slot, parent, self.num_neighbors, self.axes)
         offset = frame.offset
         if self.training and self.context_noise > 0:
-            offset = offset + self.context_noise * torch.randn(offset.shape, generator=generator, device=offset.device)
+            noise = torch.randn(offset.shape, generator=generator, device=offset.device, dtype=torch.float32)
+            offset = offset + self.context_noise * noise
         query = self.query(encoded.atom[row, slot]) + self.sibling(encoded.sibling[row, slot])
         key = (encoded.key[row.unsqueeze(1), frame.slots] + self.key_query(query).unsqueeze(1)
                + self.key_order(skeleton.order[row, slot].gather(1, frame.slots))

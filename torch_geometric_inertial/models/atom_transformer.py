@@ -127,9 +127,10 @@ class AtomTransformer(nn.Module):
         return self
 
     def tokenize(self, data: Data) -> tuple[Tensor, Tensor, Tensor]:
-        r"""Types [T], positions [T, 3] (float32) and offsets [B + 1] of a molecule or a batch, checked; see
-        :func:`~torch_geometric_inertial.models.tokenization.tokenize`."""
-        return tokenize(data, self.vocabulary, self.max_atoms)
+        r"""Types [T], positions [T, 3] in the precision of the model and offsets [B + 1] of a molecule or a batch,
+        checked; see :func:`~torch_geometric_inertial.models.tokenization.tokenize`."""
+        types, pos, ptr = tokenize(data, self.vocabulary, self.max_atoms)
+        return types, pos.to(self.condition.null.dtype), ptr
 
     # Whole molecules ---------------------------------------------------------------------------------------------
 
@@ -185,7 +186,7 @@ class AtomTransformer(nn.Module):
         noise = self.config.context_noise
         if not self.training or noise == 0:
             return x
-        return x + noise * torch.randn(x.shape, generator=generator, device=x.device)
+        return x + noise * torch.randn(x.shape, generator=generator, device=x.device, dtype=torch.float32)
 
     # One step ----------------------------------------------------------------------------------------------------
 
@@ -223,7 +224,7 @@ class AtomTransformer(nn.Module):
         Returns:
             Tensor: The tokens of the last atoms, which no stack has seen yet [B, C].
         """
-        atoms = Packing(ptr)
+        atoms, pos = Packing(ptr), pos.to(begin.dtype)
         tokens = self.embedding(types, atoms.slot, pos)
         x, token_pos = atoms.pad(tokens).roll(1, dims=1), atoms.pad(pos).roll(1, dims=1)  # all but the last
         x[:, 0], token_pos[:, 0] = begin.to(x.dtype), 0

@@ -34,6 +34,9 @@ def check_shapes(z: Tensor, pos: Tensor, batch: Tensor | None, edge_index: Tenso
 
 def check_like_model(pos: Tensor, weight: Tensor) -> None:
     r"""Positions of the type and on the device of the model's weights."""
+    if weight.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"the model must be in torch.float32 or torch.float64 (got {weight.dtype}); torch.autocast "
+                         'computes in a shorter type')
     if pos.dtype != weight.dtype:
         raise ValueError(f"'pos' must be {weight.dtype}, as the model is (got {pos.dtype}); model.double() computes in "
                          "torch.float64")

@@ -190,7 +190,7 @@ class Condition(nn.Module):
         r"""Which elements are not left out: all of them but in training."""
         if not self.training:
             return torch.ones_like(x, dtype=torch.bool)
-        return torch.rand(x.shape, generator=generator, device=x.device) >= self.dropout
+        return torch.rand(x.shape, generator=generator, device=x.device, dtype=torch.float32) >= self.dropout
 
     def __repr__(self) -> str:
         names = ', '.join(self.property_names) or 'none'

@@ -28,8 +28,8 @@ class RandomPose:
     def __call__(self, data: Data, generator: torch.Generator | None = None) -> Data:
         data, ptr, device = copy.copy(data), ptr_of(data), data.pos.device
         num, molecule = ptr.numel() - 1, torch.repeat_interleave(ptr.diff())
-        turn = random_rotations(num, self.degrees, generator, device)
-        shift = self.shift * torch.randn(num, 3, generator=generator, device=device)
+        turn = random_rotations(num, self.degrees, generator, device).to(data.pos)
+        shift = self.shift * torch.randn(num, 3, generator=generator, device=device, dtype=torch.float32).to(data.pos)
         data.pos = torch.einsum('tij,tj->ti', turn[molecule], data.pos) + shift[molecule]
         return data
 

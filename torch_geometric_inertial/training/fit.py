@@ -20,6 +20,7 @@ from torch_geometric.data import Data
 from tqdm import tqdm
 
 from torch_geometric_inertial.files import locked_folder, write_atomically
+from torch_geometric_inertial.models.derivatives import outside_inference_mode
 from torch_geometric_inertial.models.pretrained import Pretrained
 from torch_geometric_inertial.models.training_domain import TrainingDomain
 from torch_geometric_inertial.training.batches import AtomBatches, Batches, MoleculeBatches, mixed
@@ -60,8 +61,8 @@ def fit(model: nn.Module, data: TrainingSet, folder: str | Path, config: FitConf
     and, beside the :obj:`training_domain` of sets in memory, in the :obj:`config.json` of its :obj:`save_pretrained`.
 
     SIGTERM and SIGINT (Ctrl-C) end the training after the step that is under way, with a checkpoint. After SIGTERM the
-    function returns as usual, and :obj:`training_record['stopped_by']` says so: a script that is preempted ends well
-    and can be queued again; the command line exits with code 143. After SIGINT it raises :obj:`KeyboardInterrupt`.
+    function returns as usual, and :obj:`training_record['stopped_by']` says so; the command line exits with code 143.
+    After SIGINT it raises :obj:`KeyboardInterrupt`.
 
     Over several processes (:obj:`torchrun`) the loss of a step is the mean over the molecules of all of them.
 
@@ -70,21 +71,20 @@ def fit(model: nn.Module, data: TrainingSet, folder: str | Path, config: FitConf
             a mean over the molecules of the batch; over its atoms if the model has :obj:`mean_over = 'atoms'`.
             :obj:`batch.progress` is the fraction of the training that is done, for weights that follow a schedule.
         data (TrainingSet): The molecules.
-        folder (str or Path): Gets :obj:`checkpoint-*.pt`, :obj:`log.jsonl` and :obj:`training.json`. All processes must
-            see it.
+        folder (str or Path): Gets :obj:`checkpoint-*.pt`, :obj:`log.jsonl`, :obj:`training.json`; all processes see it.
         config (FitConfig): How to train.
         augment (callable, optional): Changes a batch before the model sees it: :obj:`augment(batch, generator)`.
         evaluate (callable, optional): Figures of the averaged model for the log: :obj:`evaluate(model, step)`.
         progress (bool): Whether to show a progress bar.
-        allow_reshard (bool): Whether a training may go on with another number of processes. Its steps are then not
-            those that it would have taken. (default: :obj:`False`)
+        allow_reshard (bool): Whether another number of processes may go on, with other steps. (default: :obj:`False`)
 
     Raises:
         FloatingPointError: If the loss or the gradient is not finite; :obj:`folder/not_finite.pt` holds the batch.
         ValueError: If the folder holds another training, or another process trains in it.
         OSError: If the last checkpoint cannot be written. One on the way is a warning: the one before is still there.
     """
-    return Fit(model, data, Path(folder), config, join_world(), augment, evaluate).run(progress, allow_reshard)
+    return outside_inference_mode(model, torch.enable_grad()(lambda: Fit(
+        model, data, Path(folder), config, join_world(), augment, evaluate).run(progress, allow_reshard)))
 
 
 class Fit:

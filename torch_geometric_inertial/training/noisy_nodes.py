@@ -36,7 +36,8 @@ class NoisyNodes:
     def __call__(self, data: Data, generator: torch.Generator | None = None) -> Data:
         pos = data.pos
         system = segment_index(data.ptr, pos.size(0))
-        place, chosen = torch.rand(2, data.ptr.numel() - 1, generator=generator, device=pos.device)
+        place, chosen = torch.rand(2, data.ptr.numel() - 1, generator=generator, device=pos.device,
+                                   dtype=torch.float32).to(pos.dtype)
         noise = self.std * torch.randn(pos.shape, generator=generator, device=pos.device, dtype=pos.dtype)
         step = place[system].unsqueeze(1) * minimum_image(data.pos_relaxed - pos, data.cell, data.pbc, system) + noise
         moves = (chosen < self.probability)[system] & ~data.fixed

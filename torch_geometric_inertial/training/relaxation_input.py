@@ -44,9 +44,11 @@ class RelaxationInput:
 
     def __call__(self, data: Data, generator: torch.Generator | None = None) -> Data:
         relaxed = centered(data.pos_relaxed, data.ptr)
-        kind, place, which = torch.rand(3, data.ptr.numel() - 1, generator=generator, device=relaxed.device)
+        kind, place, which = torch.rand(3, data.ptr.numel() - 1, generator=generator, device=relaxed.device,
+                                        dtype=torch.float32)
         cheap = superpose(chosen_conformers(data, (which * data.num_conformers).long()), relaxed, data.ptr)
-        noise = self.noise * torch.randn(relaxed.shape, generator=generator, device=relaxed.device)
+        noise = self.noise * torch.randn(relaxed.shape, generator=generator, device=relaxed.device,
+                                         dtype=torch.float32)
         q = self.mix[0] + (self.mix[1] - self.mix[0]) * place
         weight = torch.where(kind < self.label, 1, torch.where(kind < self.label + self.between, q, 0))
         molecule = segment_index(data.ptr, relaxed.size(0))
