@@ -1,4 +1,6 @@
+import numpy as np
 import pytest
+from PIL import Image
 
 from torch_geometric_inertial.chem import write_xyz
 from torch_geometric_inertial.cli.files import read_records
@@ -46,6 +48,15 @@ def test_evaluate_refuses_fewer_than_it_reads(file, capsys):
 def test_view_writes_a_picture(file, tmp_path):
     assert main(['view', str(file), '--out', str(tmp_path / 'six.png'), '--num=2', '--columns=2']) == 0
     assert (tmp_path / 'six.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_view_leaves_the_place_of_a_bad_record_empty(tmp_path):
+    (tmp_path / 'three.xyz').write_text('1\nneon\nNe 0 0 0\n1\nbroken\nC 0 0 zero\n1\nhelium\nHe 0 0 0\n')
+    with pytest.warns(UserWarning, match=r"record 1 \('broken'\)"):
+        assert main(['view', str(tmp_path / 'three.xyz'), '--out', str(tmp_path / 'three.png'), '--columns=3']) == 0
+    drawn = np.asarray(Image.open(tmp_path / 'three.png').convert('L'))[:260]
+    assert drawn.shape[1] == 3 * 260
+    assert [bool((drawn[:, i * 260:(i + 1) * 260] < 250).any()) for i in range(3)] == [True, False, True]
 
 
 def test_view_draws_what_the_ending_says(file, tmp_path, capsys):

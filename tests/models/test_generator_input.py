@@ -8,6 +8,7 @@ from torch_geometric.data import Batch, Data
 from torch_geometric_inertial import InertialAR, from_smiles, to_mol
 from torch_geometric_inertial.chem import write_sdf
 from torch_geometric_inertial.datasets import QM9Sample
+from torch_geometric_inertial.frames import random_rotations
 from torch_geometric_inertial.metrics import hydrogen_report
 from torch_geometric_inertial.models import TrainingDomain
 
@@ -87,6 +88,21 @@ def test_several_scaffolds_are_grown_one_after_the_other(model):
     assert model.complete([]) == model.add_hydrogens([]) == []
     with pytest.raises(ValueError, match=r"molecule 1 of 'scaffold' is not a molecule .* the model knows no S"):
         model.complete([heavy_atoms('CCO'), heavy_atoms('CS')])
+
+
+@pytest.mark.parametrize('number', [100, 2000])
+def test_neither_pose_nor_order_matters(model, number):
+    data, generator = QM9Sample()[number], torch.Generator().manual_seed(0)
+    perm = torch.randperm(data.num_nodes, generator=generator)
+    turn = random_rotations(1, 180.0, generator)[0]
+    other = Data(z=data.z[perm], pos=(data.pos @ turn.T + 5)[perm], edge_index=perm.argsort()[data.edge_index],
+                 edge_attr=data.edge_attr, formal_charge=data.formal_charge[perm])
+    given, found = model.log_prob(data), model.log_prob(other)
+    torch.testing.assert_close(found.total, given.total, atol=2e-2, rtol=0)
+    torch.testing.assert_close(found.coord, given.coord[perm], atol=2e-2, rtol=0)
+    for whole in (data, other):
+        placed = model.add_hydrogens(whole.subgraph(whole.z > 1))
+        assert sorted(placed.z.tolist()) == sorted(data.z.tolist())
 
 
 @pytest.mark.parametrize('arguments, message', [

@@ -15,17 +15,22 @@ from torch_geometric_inertial.cli.interrupt import Stoppable
 
 
 def read_records(path: Path, fields: Sequence[str] = ()) -> list[Record]:
-    r"""The records of a file that have a molecule, with their numbers in it; bad ones are named in a warning.
+    r"""The records of a file that have a molecule, with their numbers in it; see :func:`all_records`."""
+    return [record for record in all_records(path, fields) if record.molecule is not None]
+
+
+def all_records(path: Path, fields: Sequence[str] = ()) -> list[Record]:
+    r"""The records of a file in their places; those without a molecule are named in a warning.
 
     Raises:
         ValueError: If the ending is unknown, or no record has a molecule.
     """
     records = list(chem.read_records(path, fields))
-    warn_left_out([str(record.error) for record in records if record.molecule is None], path)
-    good = [record for record in records if record.molecule is not None]
-    if not good:
-        raise ValueError(f"'{path}' holds no molecule that can be read; {records[0].error}")
-    return good
+    bad = [str(record.error) for record in records if record.molecule is None]
+    warn_left_out(bad, path)
+    if len(bad) == len(records):
+        raise ValueError(f"'{path}' holds no molecule that can be read; {bad[0]}")
+    return records
 
 
 def write_molecules(molecules: Iterable[Data], path: Path) -> int:
@@ -57,6 +62,11 @@ def warnings_name(record: Record) -> Iterator[None]:
         yield
     for warning in caught:
         print(f'{record.number:6} {name_of(record)}: {warning.message}', file=sys.stderr)
+
+
+def place_of(record: Record, path: Path) -> str:
+    r"""Where a record stands: the file, its number and its title, as the errors of readers have it."""
+    return f'{path}: record {record.number}' + (f" ('{record.title}')" if record.title else '')
 
 
 def name_of(record: Record) -> str:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+from torch_geometric.data import Data
 from tqdm import tqdm
 
 from torch_geometric_inertial.cli.arguments import load_model, names
@@ -49,8 +51,14 @@ def generate(
     molecules = model.stream(num_samples, groups=names(groups), properties=properties, guidance_scale=guidance_scale,
                              temperature=temperature, top_p=top_p, num_steps=num_steps, seed=seed,
                              batch_size=batch_size, max_atoms=max_atoms, shard=part)
-    total = num_samples * (part[0] + 1) // part[1] - num_samples * part[0] // part[1]
-    count = write_molecules(tqdm(molecules, total=total, unit='mol'), out)
+    first, end = (num_samples * i // part[1] for i in (part[0], part[0] + 1))
+
+    def titled() -> Iterator[Data]:
+        for i, data in enumerate(tqdm(molecules, total=end - first, unit='mol'), first):
+            data.title = f'molecule {i}'  # its number among those of all shards
+            yield data
+
+    count = write_molecules(titled(), out)
     print(f'wrote {count} molecules to {out}')
 
 

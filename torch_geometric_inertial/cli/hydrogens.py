@@ -7,7 +7,7 @@ from typing import Any
 from torch_geometric.data import Data
 
 from torch_geometric_inertial.cli.arguments import load_model
-from torch_geometric_inertial.cli.files import name_of, read_records, refuse, write_molecules
+from torch_geometric_inertial.cli.files import all_records, name_of, refuse, write_molecules
 
 
 def hydrogens(
@@ -38,24 +38,24 @@ def hydrogens(
         device: Such as 'cuda'.
     """
     model = load_model(weights, device)
-    records, refused, added = {record.number: record for record in read_records(file)}, 0, 0
-    heavy: list[Any] = [records[i].molecule if i in records else ValueError(f'record {i} cannot be read')
-                        for i in range(max(records) + 1)]
+    records, refused, added = all_records(file), 0, 0
+    heavy: list[Any] = [ValueError(record.error) if record.molecule is None else record.molecule for record in records]
+    readable = sum(isinstance(molecule, Data) for molecule in heavy)
 
     def placed() -> Iterator[Data]:
         nonlocal added, refused
         written = model.stream_hydrogens(heavy, seed=seed, temperature=temperature, num_steps=num_steps,
                                          batch_size=batch_size, strict=strict)
-        for i, data in enumerate(written):
+        for record, given, data in zip(records, heavy, written, strict=True):
             if isinstance(data, Data):
-                data.title = name_of(records[i])
-                added += data.z.numel() - heavy[i].z.numel()
+                data.title = name_of(record)
+                added += data.z.numel() - given.z.numel()
                 yield data
-            elif i in records:
+            elif isinstance(given, Data):
                 refused += 1
-                refuse(records[i], data)
-                if refused == len(records):
-                    raise ValueError(f'none of the {len(records)} molecules can be read; {data}') from data
+                refuse(record, data)
+                if refused == readable:
+                    raise ValueError(f'none of the {readable} molecules can be read; {data}') from data
 
     count = write_molecules(placed(), out)
     print(f'wrote {count} molecules with {added} new hydrogens to {out}')

@@ -13,7 +13,7 @@ from torch_geometric_inertial.chem import with_bonds
 from torch_geometric_inertial.chem.order import ORDERS
 from torch_geometric_inertial.cli.arguments import BadArgument, arguments
 from torch_geometric_inertial.cli.arguments import names as names_of
-from torch_geometric_inertial.cli.files import name_of, read_records
+from torch_geometric_inertial.cli.files import place_of, read_records
 from torch_geometric_inertial.datasets import QM9Sample
 from torch_geometric_inertial.models import AtomAutoregressor, InertialAR
 from torch_geometric_inertial.models.bonded_tokenization import read_molecules
@@ -65,7 +65,7 @@ def train(
         labels = [f'molecule {i}' for i in range(len(items))]
     else:
         records = read_records(file, names)
-        items, labels = [record.molecule for record in records], [name_of(record) for record in records]
+        items, labels = [record.molecule for record in records], [place_of(record, file) for record in records]
     fields = dict(changes or {})
     with arguments():
         kind = generator_class(model)

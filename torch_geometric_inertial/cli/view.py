@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from torch_geometric_inertial.chem import draw_grid
-from torch_geometric_inertial.cli.files import read_records
+from torch_geometric_inertial.cli.files import all_records
 
 
 def view(file: Path, out: Path = Path('molecules.png'), num: int = 16, columns: int = 4) -> None:
@@ -22,5 +22,5 @@ def view(file: Path, out: Path = Path('molecules.png'), num: int = 16, columns: 
         raise ValueError(f"'num' must be at least 1 (got {num})")
     if out.suffix.lower() not in ('.png', '.svg'):
         raise ValueError(f"'out' must end in .png or .svg (got '{out}')")
-    draw_grid([record.molecule for record in read_records(file)[:num]], out, columns=columns)
+    draw_grid([record.molecule for record in all_records(file)[:num]], out, columns=columns)
     print(f'wrote {out}')
