@@ -11,7 +11,7 @@ from torch_geometric_inertial.cli.report import report
 def test_without_a_command_all_are_listed(capsys):
     assert main([]) == 0
     out = capsys.readouterr().out
-    assert all(name in out for name in COMMANDS)
+    assert all(name in out for name in COMMANDS) and 'Exit status: 0, or 1' in out
 
 
 def test_unknown_command(capsys):

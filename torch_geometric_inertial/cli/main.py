@@ -34,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not arguments or arguments[0] in ('-h', '--help'):
         print('usage: inertial COMMAND [--help] …\n')
         print('\n'.join(f'  {name:10} {purpose}' for name, purpose in COMMANDS.items()))
+        print('\nExit status: 0, or 1 if there is no result, 2 if the command cannot be carried out as it stands (its '
+              'arguments,\nweights, device, a missing package), 130 and 143 after SIGINT and SIGTERM.')
         return 0
     name, *rest = arguments
     if name == '--version':
