@@ -1,6 +1,7 @@
 r"""The fields that the configurations of generators with bonds have."""
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass
 
 from torch_geometric_inertial.elements import SYMBOLS
@@ -56,7 +57,8 @@ class BondedConfig(GeneratorConfig):
         self.check(at_least_one=('graph_layers', 'place_layers', 'pair_channels', 'message_channels', 'message_rounds',
                                  'field_channels', 'num_neighbors', 'max_closures'))
         if self.bonds and self.order != 'heavy_first':
-            raise ValueError(f"'order' must be 'heavy_first' for a model that writes bonds (got '{self.order}')")
+            raise ValueError("'order' must be 'heavy_first' for a model that writes bonds "
+                             f'(got {reprlib.repr(self.order)})')
         if self.bonds and not self.atom_types:
             raise ValueError("'atom_types' must name a heavy atom or more (got none)")
         if len(set(self.atom_types)) != len(self.atom_types):
