@@ -121,7 +121,7 @@ def test_groups_and_properties_reach_the_loss_and_their_range_the_weights(tmp_pa
     (dict(properties=('gap', 'gap')), r"'properties' must be distinct \(got \('gap', 'gap'\)\)"),
     (dict(num_groups=2, group_names=['a', 'a']), r"'group_names' must be distinct \(got \('a', 'a'\)\)"),
     (dict(num_groups=3, group_names=['a', 'b']), r"'group_names' must name all 3 groups \(got 2\)"),
-    (dict(order='random'), r"'order' must be 'smiles', 'heavy_first' or 'rank' \(got 'random'\)"),
+    (dict(order='random', bonds=False), r"'order' must be 'smiles', 'heavy_first' or 'rank' \(got 'random'\)"),
     (dict(order='smiles'), r"'order' must be 'heavy_first' for a model that writes bonds \(got 'smiles'\)"),
     (dict(atom_types=()), r"'atom_types' must name a heavy atom or more \(got none\)"),
     (dict(atom_types=((6, 0, 4, 4), (6, 0, 4, 4))), r"'atom_types' must be distinct"),
