@@ -3,7 +3,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-import torch
 from torch_geometric.data import Data
 
 from torch_geometric_inertial.generation import engine
@@ -48,8 +47,3 @@ def _write(model: BondModel, requests: Iterable[GenerationRequest], sampling: Sa
         yield from engine.run(graphs, lambda _: PlaceStepper(model, sampling, seed), batch_size)
     finally:
         model.train(was_training)
-
-
-def walk_generator(seed: int, index: int) -> torch.Generator:
-    r"""Where the order of a scaffold's atoms in molecule :math:`i` comes from, a function of (seed, i)."""
-    return torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + index * 0xD1B54A32D192ED03 + 3) % 2**63)

@@ -9,6 +9,7 @@ from torch_geometric_inertial.generation.bond_scaffold import BondScaffold
 from torch_geometric_inertial.generation.draws import draw, guided
 from torch_geometric_inertial.generation.requests import GenerationRequest, SamplingConfig
 from torch_geometric_inertial.generation.rows import Rows, join_rows, keep_rows
+from torch_geometric_inertial.generation.scaffold_types import settle_scaffolds
 from torch_geometric_inertial.nn.bond_distances import FAR, grow_distances
 from torch_geometric_inertial.nn.bond_head import MAX_ORDER, BondHead
 from torch_geometric_inertial.nn.pair_biased_attention import PairCache
@@ -46,6 +47,7 @@ class GraphStepper:
     @torch.no_grad()
     def enter(self, requests: list[GenerationRequest]) -> None:
         model, graph, num = self.model, self.model.graph, len(requests)
+        requests = settle_scaffolds(model, requests, self.sampling, self.seed)
         walked = torch.tensor([isinstance(r.scaffold, BondScaffold) for r in requests])
         begin = begin_tokens(model.graph_condition, requests, self.sampling)
         begin = graph.begin(begin, walked.repeat_interleave(self.branches).to(begin.device))

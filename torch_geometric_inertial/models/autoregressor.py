@@ -33,7 +33,6 @@ from torch_geometric_inertial.models.generator_input import (
     length_limit,
     molecule_batch,
     scaffold_of,
-    walked,
 )
 from torch_geometric_inertial.models.log_likelihood import LogProb, bonded_log_prob, log_prob
 from torch_geometric_inertial.models.pretrained import Pretrained
@@ -194,7 +193,7 @@ class AtomAutoregressor(Pretrained, nn.Module):
         check_domain(self.training_domain, [(name, part.z) for part, name in zip(parts, names, strict=True)], 'atoms',
                      strict)
         total = num_samples * len(parts)
-        requests = self._requests(total, range(total), max_atoms, groups, properties, given, seed)
+        requests = self._requests(total, range(total), max_atoms, groups, properties, given)
         written = self._write(requests, config, seed, batch_size, max_atoms)
         return [given_first(data, parts[i // num_samples])
                 for i, data in enumerate(tqdm(written, total=total, unit='mol', disable=not progress))]
@@ -301,7 +300,7 @@ class AtomAutoregressor(Pretrained, nn.Module):
         check_whole(seed=seed, batch_size=batch_size)
         max_atoms = length_limit(self.network, max_atoms)
         config = self._sampling_config(None, None, dict(place_temperature=LIKELY) | sampling)
-        requests = hydrogen_requests(self.network, self.config, self.training_domain, molecules, names, max_atoms, seed,
+        requests = hydrogen_requests(self.network, self.config, self.training_domain, molecules, names, max_atoms,
                                      strict)
         for error in (asked for asked in requests if stop_at_errors and isinstance(asked, ValueError)):
             raise error
@@ -334,12 +333,11 @@ class AtomAutoregressor(Pretrained, nn.Module):
 
     def _requests(self, num_samples: int, index: Iterable[int], max_atoms: int,
                   groups: Tensor | list[str] | str | None, properties: dict | None,
-                  scaffolds: Sequence[Scaffold | BondScaffold | None] = (None, ),
-                  seed: int = 0) -> Iterator[GenerationRequest]:
+                  scaffolds: Sequence[Scaffold | BondScaffold | None] = (None, )) -> Iterator[GenerationRequest]:
         r"""Those of the molecules :obj:`index` among all :obj:`num_samples`, as many around each scaffold."""
         conditions = self.condition.as_tensors(num_samples, groups, properties)
         return (GenerationRequest(i, max_atoms, conditions and {name: x[i] for name, x in conditions.items()},
-                                  walked(scaffolds[i * len(scaffolds) // num_samples], seed, i)) for i in index)
+                                  scaffolds[i * len(scaffolds) // num_samples]) for i in index)
 
     def _write(self, requests: Iterable[GenerationRequest], config: SamplingConfig, seed: int, batch_size: int | None,
                max_atoms: int) -> Iterator[Data]:

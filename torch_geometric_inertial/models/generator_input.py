@@ -12,7 +12,6 @@ from torch_geometric.data import Batch, Data
 
 from torch_geometric_inertial.data import molecules_of, ptr_of
 from torch_geometric_inertial.generation import BondScaffold, GenerationRequest, Scaffold
-from torch_geometric_inertial.generation.bond_sampler import walk_generator
 from torch_geometric_inertial.generation.scaffold import HYDROGENS, NUM_POSES
 from torch_geometric_inertial.models.atom_transformer import AtomTransformer
 from torch_geometric_inertial.models.bonded_network import BondedNetwork
@@ -102,7 +101,7 @@ def scaffold_of(network: AtomTransformer | BondedNetwork, order: str, data: Data
 
 
 def hydrogen_requests(network: AtomTransformer | BondedNetwork, config: GeneratorConfig, domain: TrainingDomain | None,
-                      molecules: Sequence[Data | ValueError], names: Sequence[str], max_atoms: int, seed: int,
+                      molecules: Sequence[Data | ValueError], names: Sequence[str], max_atoms: int,
                       strict: bool) -> list[GenerationRequest | ValueError]:
     r"""What is asked for each molecule that lacks hydrogens, with the reason in the place of one that the model cannot
     read or, if strict, that is unlike those of the training set; see :func:`scaffold_of` and :func:`check_domain`.
@@ -128,7 +127,7 @@ def hydrogen_requests(network: AtomTransformer | BondedNetwork, config: Generato
             if strict:
                 check_domain(domain, [(name, data.z)], 'hydrogens', strict)
             read.append((name, data.z))
-            found.append(GenerationRequest(i, max_atoms, None, walked(part, seed, i), allowed))
+            found.append(GenerationRequest(i, max_atoms, None, part, allowed))
         except ValueError as error:
             found.append(error)
     check_domain(domain, read, 'hydrogens', strict)
@@ -174,11 +173,6 @@ def length_limit(network: AtomTransformer | BondedNetwork, max_atoms: int | None
     if max_atoms < fewest:
         raise ValueError(f"'max_atoms' must be at least {fewest}, the model's smallest molecule (got {max_atoms})")
     return max_atoms
-
-
-def walked(scaffold: Scaffold | BondScaffold | None, seed: int, index: int) -> Scaffold | BondScaffold | None:
-    r"""The scaffold of one molecule: with bonds, its atoms in an order of its own."""
-    return scaffold.walk(walk_generator(seed, index)) if isinstance(scaffold, BondScaffold) else scaffold
 
 
 def given_first(data: Data, given: Data) -> Data:
