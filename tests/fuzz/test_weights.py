@@ -4,12 +4,10 @@ what is not is a ``ValueError``.
 ``INERTIAL_FUZZ_SECONDS=600 pytest tests/fuzz`` goes on for so long, per kind.
 """
 import json
-import os
 import random
 import shutil
 import time
 import warnings
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -18,17 +16,8 @@ from torch_geometric_inertial import GeoMFormer, InertialAR
 from torch_geometric_inertial.models.pretrained import CONFIG_FILE, WEIGHTS_FILE
 from torch_geometric_inertial.training import load_checkpoint, save_checkpoint
 
-SECONDS = float(os.environ.get('INERTIAL_FUZZ_SECONDS', 0))
 VALUES = [None, True, False, 0, -1, 1, 7, 2**31, 2**70, 0.5, -0.0, 1e400, float('nan'), '', 'x', 'smiles', '9' * 5000,
           [], [1], [6, 6], [1, 6, 7, 8, 9], [[1]], [None], {}, {'a': 1}]
-
-
-def cases(least: int) -> Iterator[random.Random]:
-    start, num = time.monotonic(), 0
-    while num < least or time.monotonic() - start < SECONDS:
-        yield random.Random(num)
-        num += 1
-    print(f'{num} cases in {time.monotonic() - start:.0f} s')
 
 
 def mutated(content: bytes, rng: random.Random) -> bytes:
@@ -49,7 +38,7 @@ def mutated(content: bytes, rng: random.Random) -> bytes:
 
 
 @pytest.mark.parametrize('hashed', [True, False], ids=['hashed', 'without hash'])
-def test_broken_weights_are_read_or_named(tmp_path, hashed):
+def test_broken_weights_are_read_or_named(tmp_path, hashed, cases):
     torch.manual_seed(0)
     model = GeoMFormer(channels=8, heads=1, num_layers=1)
     folder = model.save_pretrained(tmp_path / 'model')
@@ -72,7 +61,7 @@ def test_broken_weights_are_read_or_named(tmp_path, hashed):
         assert time.process_time() - began < 2
 
 
-def test_broken_checkpoints_are_passed_over(tmp_path):
+def test_broken_checkpoints_are_passed_over(tmp_path, cases):
     for step in (1, 2):
         path = save_checkpoint(dict(step=step, model=dict(weight=torch.full((20, 20), float(step)))), tmp_path)
     hashes = path.with_name(f'{path.name}.sha256')
@@ -92,7 +81,7 @@ def test_broken_checkpoints_are_passed_over(tmp_path):
 
 
 @pytest.mark.parametrize('kind', [InertialAR, GeoMFormer], ids=lambda kind: kind.__name__)
-def test_a_configuration_of_anything_is_a_configuration_or_refused(kind):
+def test_a_configuration_of_anything_is_a_configuration_or_refused(kind, cases):
     config = kind.config_class
     tiny = config.preset('tiny' if kind is InertialAR else 'n_body').to_dict()
     for rng in cases(2000):
@@ -110,7 +99,7 @@ def test_a_configuration_of_anything_is_a_configuration_or_refused(kind):
 
 
 @pytest.mark.parametrize('text', [True, False], ids=['bytes', 'fields'])
-def test_a_broken_config_json_is_read_or_named(tmp_path, text):
+def test_a_broken_config_json_is_read_or_named(tmp_path, text, cases):
     torch.manual_seed(0)
     folder = GeoMFormer(channels=8, heads=1, num_layers=1).save_pretrained(tmp_path / 'model')
     content = (folder / CONFIG_FILE).read_bytes()
