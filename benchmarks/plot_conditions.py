@@ -40,7 +40,8 @@ def plot_property(found: dict, path: Path) -> None:
     margin = 0.3 * (ends[1] - ends[0])  # the judge knows nothing of atoms that overlap
     for axes, (scale, result) in zip(panels[0], scales.items(), strict=True):
         axes.plot(ends, ends, color='0.8', zorder=0)
-        axes.plot(wanted, result['judged'], '.', color='tab:blue')
+        pairs = [(x, y) for x, y in zip(wanted, result['predicted'], strict=True) if y is not None]
+        axes.plot(*zip(*pairs, strict=True), '.', color='tab:blue')
         axes.set(title=f'guidance scale {scale}', xlabel=f'wanted {what}', ylim=(ends[0] - margin, ends[1] + margin))
     panels[0][0].set_ylabel(f'judged {what}')
     figure.savefig(path)

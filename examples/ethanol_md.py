@@ -4,8 +4,8 @@ r"""Relaxes ethanol and lets it move at constant energy: does a trained model ke
     python examples/ethanol_md.py --weights outputs/rmd17/model      those of `python examples/rmd17_forces.py`
     python examples/ethanol_md.py --weights run1/model run2/model    the mean of several, and how far they are apart
 
-Writes the trajectory, the energies at each step, and their plot to OUT. The drift is the slope of the total energy; the
-fluctuation is what a time step of that length costs.
+Writes the trajectory and the energies at each step to OUT; `benchmarks/plot_energies.py` plots them. The drift is the
+slope of the total energy; the fluctuation is what a time step of that length costs.
 """
 import argparse
 from pathlib import Path
@@ -39,15 +39,6 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def calculator(weights: list[str], dtype: str) -> InertialCalculator:
-    try:
-        return InertialCalculator.from_pretrained(*weights, dtype=getattr(torch, dtype))
-    except ValueError as error:
-        raise SystemExit(
-            f'{error}\nTo train a model: python examples/rmd17_forces.py --name ethanol --out outputs/rmd17\n'
-            'and then:         python examples/ethanol_md.py --weights outputs/rmd17/model') from error
-
-
 def relax(atoms: Atoms, fmax: float, steps: int) -> None:
     before, start = atoms.get_potential_energy(), atoms.get_positions()
     relaxation = BFGS(atoms, logfile=None)
@@ -60,7 +51,7 @@ def relax(atoms: Atoms, fmax: float, steps: int) -> None:
 
 
 def move(atoms: Atoms, args: argparse.Namespace) -> np.ndarray:
-    """The columns of COLUMNS, a row a step and one for the start."""
+    """The columns of COLUMNS, a row per step and one for the start."""
     scale = np.sqrt(2 * units.kB * args.temperature * atoms.get_masses())
     atoms.set_momenta(scale[:, None] * np.random.default_rng(args.seed).normal(size=(len(atoms), 3)))
     Stationary(atoms)
@@ -84,41 +75,22 @@ def drift(rows: np.ndarray) -> tuple[float, float]:
     return float(slope), float(np.sqrt(np.mean((total - total[0] - slope * time - start) ** 2)))
 
 
-def plot(rows: np.ndarray, path: Path) -> None:
-    import matplotlib
-    matplotlib.use('Agg')
-    from matplotlib import pyplot
-
-    time, potential, kinetic, _ = rows.T
-    figure, (above, below) = pyplot.subplots(2, sharex=True, figsize=(7, 5), layout='constrained')
-    above.plot(time, potential - potential[0], label='potential', linewidth=0.8)
-    above.plot(time, kinetic, label='kinetic', linewidth=0.8)
-    above.set_ylabel('eV')
-    above.legend(loc='upper center', ncols=2)
-    below.plot(time, 1000 * (potential + kinetic - potential[0] - kinetic[0]), color='black', linewidth=0.8)
-    below.set_ylabel('total, meV from the start')
-    below.set_xlabel('fs')
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
-
-
 def main() -> None:
     args = parse_arguments()
     atoms = molecule('CH3CH2OH')
-    atoms.calc = calculator(args.weights, args.dtype)
+    atoms.calc = InertialCalculator.from_pretrained(*args.weights, dtype=getattr(torch, args.dtype))
     args.out.mkdir(parents=True, exist_ok=True)
     relax(atoms, args.fmax, args.max_relax_steps)
     rows = move(atoms, args)
     np.savetxt(args.out / 'energy.csv', rows, delimiter=',', header=','.join(COLUMNS), comments='')
-    plot(rows, args.out / 'energy.png')
     slope, rest = drift(rows)
     temperature = rows[:, 2].mean() / (0.5 * units.kB * (3 * len(atoms) - 6))  # it neither drifts nor turns
     print(f'{args.steps} steps of {args.timestep:g} fs at {temperature:.0f} K: the total energy drifts by '
-          f'{1000 * slope / len(atoms):.4f} meV an atom and ps, and fluctuates by {1000 * rest / len(atoms):.4f} meV '
-          f'an atom (the kinetic energy by {1000 * rows[:, 2].std() / len(atoms):.4f})')
+          f'{1000 * slope / len(atoms):.4f} meV per atom and ps, and fluctuates by {1000 * rest / len(atoms):.4f} meV '
+          f'per atom (the kinetic energy by {1000 * rows[:, 2].std() / len(atoms):.4f})')
     if len(args.weights) > 1:
         print(f'forces of the models are apart by up to {rows[:, 3].max():.4f} eV/Å')
-    print(f"wrote {args.out / 'trajectory.traj'}, {args.out / 'energy.csv'} and {args.out / 'energy.png'}")
+    print(f"wrote {args.out / 'trajectory.traj'} and {args.out / 'energy.csv'}")
 
 
 if __name__ == '__main__':

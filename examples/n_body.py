@@ -3,10 +3,10 @@ r"""GeoMFormer on the n-body problem: five charged particles, and where they are
     python examples/n_body.py                              simulate the published data set (half a minute), learn for 10
                                                            minutes, print the test error
     python examples/n_body.py --preset n_body_paper        the paper's own model
-    python examples/n_body.py --start outputs/n_body/model --time-steps 16 --lr 5e-4 --out outputs/n_body_16
+    python examples/n_body.py --start outputs/n_body/model --time-steps 16 --fit lr=5e-4 --out outputs/n_body_16
                                                            the law that was learned, in finer steps
     python examples/n_body.py --weights outputs/n_body/model          the test error of an earlier run
-    python examples/n_body.py --max-minutes 60 --seed 1 --out runs/n_body_1      run it again to go on where it was
+    python examples/n_body.py --fit max_minutes=60 seed=1 --out runs/n_body_1      run it again to go on where it was
                                                            stopped
 """
 import argparse
@@ -18,10 +18,12 @@ from torch_geometric.data import Data
 
 from torch_geometric_inertial import GeoMFormer, GeoMFormerConfig
 from torch_geometric_inertial.datasets import NBody
-from torch_geometric_inertial.training import FitConfig, KeepBest, PackedTargets, PositionLoss, fit
+from torch_geometric_inertial.models import AtomPredictor
+from torch_geometric_inertial.training import FitConfig, PackedTargets, PositionLoss, fit_best
 
 #: Close encounters throw: gradients are clipped to their usual size.
-FIT = dict(batch_size=100, betas=(0.9, 0.99), max_norm=0.15)
+FIT = FitConfig(num_steps=1_000_000, max_minutes=10.0, batch_size=100, lr=1.5e-3, betas=(0.9, 0.99), max_norm=0.15,
+                evaluate_every=250)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -31,12 +33,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument('--preset', default='n_body', choices=['n_body', 'n_body_direct', 'n_body_paper'])
     parser.add_argument('--start', type=Path, help='folder of a model to begin with, such as one of fewer time steps')
     parser.add_argument('--time-steps', type=int, help="of the learned integrator; the preset's if left out")
-    parser.add_argument('--max-minutes', type=float, default=10.0, help='time to train')
-    parser.add_argument('--num-steps', type=int, default=1_000_000, help='training steps, if they end before the time')
-    parser.add_argument('--batch-size', type=int, default=100, help='trajectories a training step')
-    parser.add_argument('--lr', type=float, default=1.5e-3, help='peak learning rate')
-    parser.add_argument('--evaluate-every', type=int, default=250, help='training steps between validations')
-    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--fit', nargs='+', default=[], metavar='FIELD=VALUE', help='changes to FIT, a FitConfig')
     parser.add_argument('--out', type=Path, default=Path('outputs/n_body'), help='folder of all results')
     return parser.parse_args()
 
@@ -67,23 +64,18 @@ def linear_baseline(train: PackedTargets, test: PackedTargets) -> Tensor:
     return test.atom_columns['pos'] + time * test.atom_columns['vel']
 
 
-def train_model(train: PackedTargets, val: PackedTargets, args: argparse.Namespace) -> GeoMFormer:
+def train_model(train: PackedTargets, val: PackedTargets, args: argparse.Namespace) -> AtomPredictor:
     """The model that did best on the validation split."""
-    torch.manual_seed(args.seed)
+    config = FIT.with_words(args.fit)
+    torch.manual_seed(config.seed)
     changes = {} if args.time_steps is None else dict(time_steps=args.time_steps)
     model = GeoMFormer(GeoMFormerConfig.preset(args.preset, **changes))
     if args.start is not None:
         model.load_state_dict(GeoMFormer.from_pretrained(args.start).state_dict())
-    print(f'{model} learns from {len(train):,} trajectories for {args.max_minutes:g} minutes')
-    keep = KeepBest(args.out / 'model', lambda loss: {f'val_{k}': v for k, v in errors(
-        loss.model.predict(val, 500).vectors, val).items()}, 'val_mse',
-                    training=dict(preset=args.preset, seed=args.seed, lr=args.lr, batch_size=args.batch_size,
-                                  trajectories=len(train)))
-    config = FitConfig(num_steps=args.num_steps, max_minutes=args.max_minutes, lr=args.lr,
-                       evaluate_every=args.evaluate_every, seed=args.seed, **FIT | dict(batch_size=args.batch_size))
-    last = fit(PositionLoss(model), train, args.out / 'training', config, evaluate=keep, progress=True)
-    keep(last)  # the end of the training
-    return GeoMFormer.from_pretrained(args.out / 'model')
+    print(f'{model} learns from {len(train):,} trajectories for {config.max_minutes:g} minutes')
+    return fit_best(PositionLoss(model), train, args.out, config, figure='mse', progress=True,
+                    measure=lambda averaged: errors(averaged.predict(val, 500).vectors, val),
+                    training=dict(preset=args.preset))
 
 
 def main() -> None:

@@ -42,7 +42,7 @@ def parse_arguments() -> argparse.Namespace:
 def load(split: str, root: Path | None, target: str) -> tuple[list[Data], Tensor]:
     """Molecules without fluorine, and their labels [M], NaN where there is none."""
     dataset = load_qm9(split, root)
-    values = getattr(dataset, target) if root is None else qm9_target(dataset, target)
+    values = qm9_target(dataset, target)
     keep = [i for i, data in enumerate(dataset) if FLUORINE not in data.z]
     return [dataset[i] for i in keep], values[keep]
 
@@ -77,17 +77,16 @@ def main() -> None:
     unit, factor = ('meV', 1000.0) if judge.unit == 'eV' else (judge.unit, 1.0)
     print(f'{judge} judges {args.num_samples} molecules per scale by {type(model).__name__} {args.weights}')
 
-    errors, reports, judged = {}, {}, {}
+    errors, reports = {}, {}
     for scale in args.scales:
         generated = model.generate(args.num_samples, properties={judge.target: wanted}, guidance_scale=scale,
                                    seed=args.seed)
         errors[scale] = property_error(judge, generated, wanted, real, labels, train_sizes, train_labels)
         reports[scale] = evaluate(generated, 'edm-qm9')
-        judged[scale] = judge(generated)
     print(f'mean absolute error of {judge.target} ({unit})\n{table(errors, reports, factor)}')
     args.out.mkdir(parents=True, exist_ok=True)
-    results = {scale: asdict(error) | dict(molecule_stability=reports[scale].molecule_stability,
-                                           judged=judged[scale].tolist()) for scale, error in errors.items()}
+    results = {scale: asdict(error) | dict(molecule_stability=reports[scale].molecule_stability)
+               for scale, error in errors.items()}
     (args.out / 'property.json').write_text(json.dumps(
         dict(target=judge.target, unit=judge.unit, wanted=wanted.tolist(), scales=results)))
     print(f"wrote {args.out / 'property.json'}")

@@ -1,7 +1,7 @@
 r"""Energies and forces of a molecule, learned from 950 frames of its revised MD17 trajectory.
 
     python examples/rmd17_forces.py                              ethanol (2 MB, downloaded), GeoMFormer, 30 minutes
-    python examples/rmd17_forces.py --name aspirin --model painn --max-minutes 60 --out runs/aspirin_painn
+    python examples/rmd17_forces.py --name aspirin --model painn --fit max_minutes=60 --out runs/aspirin_painn
     python examples/rmd17_forces.py --weights outputs/rmd17/model          the test errors of an earlier run
 
 The official training frames are split into 950 for training and 50 to choose the weights by; errors are on the official
@@ -15,10 +15,12 @@ import torch
 from torch_geometric_inertial import GeoMFormer, GeoMFormerConfig, PaiNN, TorchMDNet
 from torch_geometric_inertial.datasets import RevisedMD17
 from torch_geometric_inertial.models import AtomPredictor
-from torch_geometric_inertial.training import EnergyForceLoss, FitConfig, KeepBest, PackedTargets, fit
+from torch_geometric_inertial.training import EnergyForceLoss, FitConfig, PackedTargets, fit_best
 
 MEV = 43.364  #: In a kcal/mol.
 MODELS = ('geomformer', 'painn', 'torchmd_net')
+FIT = FitConfig(num_steps=1_000_000, max_minutes=30.0, batch_size=8, lr=1e-3, warmup_steps=500, max_norm=10.0,
+                evaluate_every=500)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -31,13 +33,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument('--weights', type=Path, help='folder of a model: skip training')
     parser.add_argument('--channels', type=int, help="width; the model's default if left out")
     parser.add_argument('--num-layers', type=int, help="layers; the model's default if left out")
-    parser.add_argument('--max-minutes', type=float, default=30.0, help='time to train')
-    parser.add_argument('--num-steps', type=int, default=1_000_000, help='training steps, if they end before the time')
-    parser.add_argument('--batch-size', type=int, default=8, help='frames a training step')
-    parser.add_argument('--lr', type=float, default=1e-3, help='peak learning rate')
-    parser.add_argument('--energy-weight', type=float, default=0.2, help='share of the energy in the loss')
-    parser.add_argument('--evaluate-every', type=int, default=500, help='training steps between validations')
-    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--fit', nargs='+', default=[], metavar='FIELD=VALUE', help='changes to FIT, a FitConfig')
     parser.add_argument('--out', type=Path, default=Path('outputs/rmd17'), help='folder of all results')
     return parser.parse_args()
 
@@ -46,12 +42,10 @@ def load(args: argparse.Namespace) -> tuple[PackedTargets, PackedTargets, Packed
     """Frames to train on, to choose the weights by, and for test."""
     official, test = (PackedTargets.from_dataset(RevisedMD17(str(args.root), args.name, train=train, split=args.split),
                                                  ['z', 'pos', 'force'], ['energy']) for train in (True, False))
-    order = torch.randperm(len(official), generator=torch.Generator().manual_seed(0))
-    return official.subset(order[:950]), official.subset(order[950:]), test
+    return *official.split(950), test
 
 
 def new_model(elements: tuple[int, ...], args: argparse.Namespace) -> AtomPredictor:
-    torch.manual_seed(args.seed)
     size = {name: getattr(args, name) for name in ('channels', 'num_layers') if getattr(args, name) is not None}
     fields = dict(elements=elements, vector_head=args.forces, **size)
     if args.model == 'geomformer':
@@ -74,18 +68,13 @@ def constant_errors(train: PackedTargets, test: PackedTargets) -> dict[str, floa
 
 def train_model(train: PackedTargets, val: PackedTargets, args: argparse.Namespace) -> AtomPredictor:
     """The model that did best on the validation frames."""
+    config = FIT.with_words(args.fit)
+    torch.manual_seed(config.seed)
     model = new_model(tuple(train.atom_columns['z'].unique().tolist()), args)
-    loss = EnergyForceLoss(model, train, args.energy_weight, 1 - args.energy_weight)
-    print(f'{model} learns from {len(train)} frames of {args.name} for {args.max_minutes:g} minutes')
-    keep = KeepBest(args.out / 'model', lambda loss: {f'val_{k}': v for k, v in errors(loss.model, val).items()},
-                    'val_force_mae', energy_unit='kcal/mol',
-                    training=dict(data=f'rMD17 {args.name}, split {args.split}', minutes=args.max_minutes,
-                                  seed=args.seed, lr=args.lr, batch_size=args.batch_size, frames=len(train)))
-    config = FitConfig(num_steps=args.num_steps, max_minutes=args.max_minutes, batch_size=args.batch_size, lr=args.lr,
-                       warmup_steps=500, max_norm=10.0, evaluate_every=args.evaluate_every, seed=args.seed)
-    last = fit(loss, train, args.out / 'training', config, evaluate=keep, progress=True)
-    keep(last)  # the end of the training
-    return type(model).from_pretrained(args.out / 'model')
+    print(f'{model} learns from {len(train)} frames of {args.name} for {config.max_minutes:g} minutes')
+    return fit_best(EnergyForceLoss(model, train), train, args.out, config, figure='force_mae', progress=True,
+                    measure=lambda averaged: errors(averaged, val), energy_unit='kcal/mol',
+                    training=dict(data=f'rMD17 {args.name}, split {args.split}'))
 
 
 def main() -> None:

@@ -24,6 +24,16 @@ def test_unknown_target():
         qm9_target(OfQM9(), 'HOMO')
 
 
+def test_of_the_sample_and_of_a_molecule():
+    sample = QM9Sample()
+    assert torch.equal(qm9_target(sample, 'homo'), sample.homo)
+    assert qm9_target(sample[3], 'homo') == sample.homo[3]
+    assert qm9_target(Data(y=OfQM9.y[:1]), 'gap').tolist() == [4]
+    for data in (sample, sample[3]):
+        with pytest.raises(ValueError, match=r"'data' has no target 'u0' \(the embedded sample has 'homo' and 'gap'"):
+            qm9_target(data, 'u0')
+
+
 def test_the_sample_carries_the_values_of_qm9(shared_data):
     sample = QM9Sample()
     with np.load(shared_data / 'qm9' / 'qm9_targets.npz') as file:

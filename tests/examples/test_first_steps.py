@@ -32,11 +32,6 @@ def test_train(tmp_path):
 def test_every_example_is_short_and_has_few_options():
     for path in EXAMPLES.glob('[!_]*.py'):
         text = path.read_text()
-        if path.stem not in LONG:
-            assert len(text.splitlines()) <= 100, path.name
-            assert text.count('add_argument(') <= 10, path.name
+        assert len(text.splitlines()) <= 100, path.name
+        assert text.count('add_argument(') <= 10, path.name
         assert not re.search(r'^(from|import) .*\b_[a-z]', text, re.MULTILINE), path.name  # a private place
-
-
-#: Those of the predictors, which are yet to be cut.
-LONG = {'conformer_gap', 'ethanol_md', 'n_body', 'oc20_is2re', 'qm9_properties', 'rmd17_forces'}

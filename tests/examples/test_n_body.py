@@ -34,7 +34,7 @@ def example(monkeypatch):
 @pytest.mark.filterwarnings('ignore:the simulated')
 def test_from_the_simulator_to_the_test_error(example, tmp_path, capsys):
     data, out = tmp_path / 'data', tmp_path / 'out'
-    example.run('--root', data, '--out', out, '--num-steps', 12, '--batch-size', 20, '--evaluate-every', 5)
+    example.run('--root', data, '--out', out, '--fit', 'num_steps=12', 'batch_size=20', 'evaluate_every=5')
     trained = capsys.readouterr().out
     log = [json.loads(line) for line in (out / 'training' / 'log.jsonl').read_text().splitlines()]
     curve = [line['val_mse'] for line in log if 'val_mse' in line]
@@ -45,8 +45,8 @@ def test_from_the_simulator_to_the_test_error(example, tmp_path, capsys):
     again = capsys.readouterr().out
     assert trained.splitlines()[-4:] == again.splitlines()[-4:]  # the table is that of the weights kept
 
-    example.run('--root', data, '--start', out / 'model', '--time-steps', 3, '--num-steps', 1, '--batch-size', 20,
-                '--lr', 1e-12, '--out', tmp_path / 'finer')
+    example.run('--root', data, '--start', out / 'model', '--time-steps', 3, '--out', tmp_path / 'finer',
+                '--fit', 'num_steps=1', 'batch_size=20', 'lr=1e-12')
     finer = GeoMFormer.from_pretrained(tmp_path / 'finer' / 'model')
     model = GeoMFormer.from_pretrained(out / 'model')
     assert (finer.config.time_steps, model.config.time_steps) == (3, 8)

@@ -53,9 +53,9 @@ def run(tmp_path, monkeypatch, capsys):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
 
-    def run(*arguments, estimate=0):
-        monkeypatch.setattr(sys, 'argv', [str(EXAMPLE), '--out', str(tmp_path / 'out'), '--estimate-systems',
-                                          str(estimate), '--batch-size', '2', *map(str, arguments)])
+    def run(*arguments, fit=()):
+        monkeypatch.setattr(sys, 'argv', [str(EXAMPLE), '--out', str(tmp_path / 'out'), *map(str, arguments), '--fit',
+                                          'batch_size=2', *fit])
         module.main()
         return capsys.readouterr().out
     return run
@@ -63,8 +63,8 @@ def run(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize('task', ['is2re', 'is2rs'])
 def test_from_trajectories(run, archive, task, tmp_path):
-    out = run('--files', archive, '--task', task, '--num-steps', 30, '--evaluate-every', 15)
-    assert 'training, 5 systems' in out and 'held out, 1 systems' in out and 's a step of 1 systems' in out
+    out = run('--files', archive, '--task', task, fit=['num_steps=30', 'evaluate_every=15'])
+    assert 'training, 5 systems' in out and 'held out, 1 systems' in out
     mean, trained = (float(x) for x in re.findall(r'energy MAE ([\d.]+)' if task == 'is2re' else
                                                   r'mean distance ([\d.]+)', out)[:2])
     assert trained < mean  # on what it was trained on
@@ -74,17 +74,10 @@ def test_from_trajectories(run, archive, task, tmp_path):
 
 
 def test_from_official_files(run, official, tmp_path):
-    out = run('--root', official, '--size', '10k', '--model', 'small', '--num-steps', 4, '--num-validation', 2)
+    out = run('--root', official, '--size', '10k', '--model', 'small', '--num-validation', 2, fit=['num_steps=4'])
     for split in ('val_id', 'val_ood_ads', 'val_ood_cat', 'val_ood_both'):
         assert f'{split}, 2 systems' in out
     assert out.count('energy MAE') == out.count('ADwT') == 8
-
-
-@pytest.mark.slow
-def test_the_estimate_is_of_the_published_model(run, archive):
-    out = run('--files', archive, '--num-steps', 2, estimate=1)
-    assert re.search(r'published model, 1\d\d M parameters: [\d.]+ s a step of 1 system\(s\) with \d+ atoms', out)
-    assert re.search(r'the published 1,000,000 steps of 128 systems take [\d,]+ days', out)
 
 
 def test_too_few_systems(run, shared_data, tmp_path):

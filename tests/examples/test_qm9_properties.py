@@ -28,8 +28,8 @@ def run(monkeypatch, capsys):
 
 def test_from_the_sample_to_a_judge(run, tmp_path):
     out = tmp_path / 'out'
-    figures = run('--half', 'first', '--channels', 16, '--num-layers', 1, '--num-steps', 60, '--lr', 1e-2, '--out', out,
-                  '--evaluate-every', 30)
+    figures = run('--half', 'first', '--channels', 16, '--num-layers', 1, '--out', out, '--fit', 'num_steps=60',
+                  'lr=1e-2', 'evaluate_every=30')
     assert list(figures) == ['mean of training', 'size only', 'formula only', 'PaiNN']
     assert 300 < figures['formula only'] < figures['mean of training'] < 600  # meV
     assert figures['PaiNN'] < figures['mean of training']  # after a short training
@@ -44,5 +44,5 @@ def test_from_the_sample_to_a_judge(run, tmp_path):
 
 
 def test_the_sample_lacks_other_targets(run):
-    with pytest.raises(ValueError, match=r"the embedded sample has 'homo' and 'gap' alone \(got 'u0'\): give --root"):
+    with pytest.raises(ValueError, match=r"'data' has no target 'u0' \(the embedded sample has 'homo' and 'gap' alone"):
         run('--target', 'u0')

@@ -47,13 +47,15 @@ def test_the_protocol_end_to_end(run, judge, tmp_path):
     rows = {row[:22].strip(): float(row[22:].split()[0]) for row in out.partition('valid %\n')[2].splitlines()[:5]}
     assert list(rows) == ['labels of others', 'size only', 'asked for, scale 0', 'asked for, scale 1',
                           'real test molecules']
-    # the judge says -6.5 eV of real and of generated molecules alike
-    assert rows['asked for, scale 0'] == rows['asked for, scale 1']
     assert rows['real test molecules'] == pytest.approx(rows['labels of others'], rel=0.05)
     assert 200 < rows['size only'] < 700  # meV
     results = json.loads((tmp_path / 'out' / 'property.json').read_text())
     assert results['target'] == 'homo' and results['scales']['1.0']['num_requested'] == 8
-    assert len(results['wanted']) == len(results['scales']['0.0']['judged']) == 8
+    for scale in (0, 1):
+        error = results['scales'][f'{scale}.0']
+        errors = [abs(x + 6.5) for x, y in zip(results['wanted'], error['predicted'], strict=True) if y == -6.5]
+        assert len(errors) == 8 - error['num_failed'] >= 6
+        assert rows[f'asked for, scale {scale}'] == pytest.approx(1000 * sum(errors) / len(errors), abs=0.06)
     script = EXAMPLE.parents[1] / 'benchmarks' / 'plot_conditions.py'
     subprocess.run([sys.executable, str(script), str(tmp_path / 'out' / 'property.json')], check=True)
     assert (tmp_path / 'out' / 'property.png').read_bytes()[:8] == b'\x89PNG\r\n\x1a\n'

@@ -28,8 +28,8 @@ def run(shared_data, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize('model', ['geomformer', 'painn', 'torchmd_net'])
 def test_from_frames_to_forces(run, model, tmp_path):
     out = tmp_path / 'out'
-    constant, trained = run('--model', model, '--channels', 16, '--num-layers', 1, '--num-steps', 100, '--out', out,
-                            '--evaluate-every', 50, '--lr', 5e-3)
+    constant, trained = run('--model', model, '--channels', 16, '--num-layers', 1, '--out', out, '--fit',
+                            'num_steps=100', 'evaluate_every=50', 'lr=5e-3')
     energy, force = map(float, trained.split()[1:3])
     assert force < float(constant.split()[-3])  # a short training beats no forces at all
     assert 43.364 * energy == pytest.approx(float(trained.split()[3]), abs=0.01)

@@ -2,6 +2,7 @@ r"""Molecules with fields of any shape, type and value: a transform or a metric 
 
 ``INERTIAL_FUZZ_SECONDS=600 pytest tests/fuzz`` goes on for so long, per kind.
 """
+import math
 import random
 import time
 import warnings
@@ -37,9 +38,13 @@ def mutated(data: Data, rng: random.Random) -> Data:
             data[name] = value.flip(0)
         elif value.numel() > 0:
             number = rng.choice(NUMBERS)
-            if value.is_floating_point() or (number == number and abs(number) < 2**31):
-                data[name] = value.clone()
-                data[name].view(-1)[rng.randrange(value.numel())] = number if value.is_floating_point() else int(number)
+            if not value.is_floating_point():
+                number = int(number) if math.isfinite(number) else 0
+                low, high = (0, 1) if value.dtype == torch.bool else (torch.iinfo(value.dtype).min,
+                                                                      torch.iinfo(value.dtype).max)
+                number = min(max(number, low), high)
+            data[name] = value.clone()
+            data[name].view(-1)[rng.randrange(value.numel())] = number
     return data
 
 

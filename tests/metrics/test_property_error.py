@@ -49,6 +49,7 @@ def test_what_the_errors_are():
     wanted, labels = torch.tensor([13.0, 0.0, 20.0, 0.0, 99.0]), torch.tensor([6.0, 12.0, 20.0])
     result = property_error(mass, generated, wanted, real, labels, torch.tensor([1, 2, 3]), labels - labels % 6)
     assert (result.mae, result.num_failed, result.num_requested) == (pytest.approx(2.5), 3, 5)
+    assert result.predicted == (mass([generated[0]]).item(), None, mass([generated[2]]).item(), None, None)
     assert result.regressor == pytest.approx(2 / 3) and result.size_only == pytest.approx(2 / 3)
     assert result.random == pytest.approx((6 + 14 + 6 + 8 + 12 + 6) / 6)
     assert 'failed: 3 of 5' in str(result)

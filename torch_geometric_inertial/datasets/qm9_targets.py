@@ -1,7 +1,6 @@
 r"""The targets of QM9 by name, as PyG's data set has them."""
-import torch
 from torch import Tensor
-from torch_geometric.datasets import QM9
+from torch_geometric.data import Data, InMemoryDataset
 
 #: Unit by name, in the order of the columns of :obj:`y` of :class:`torch_geometric.datasets.QM9`.
 QM9_TARGETS = {
@@ -14,14 +13,21 @@ EXTENSIVE = frozenset(('alpha', 'zpve', 'u0', 'u298', 'h298', 'g298', 'cv', 'u0_
                        'g298_atom'))
 
 
-def qm9_target(dataset: QM9, name: str) -> Tensor:
+def qm9_target(data: Data | InMemoryDataset, name: str) -> Tensor:
     r"""The values [M] of a target in the units of :data:`QM9_TARGETS`, NaN where there is none.
+
+    Args:
+        data: :class:`torch_geometric.datasets.QM9`, :class:`QM9Sample`, or a molecule of one of them.
+        name (str): Which target; the sample has :obj:`'homo'` and :obj:`'gap'` alone.
 
     Raises:
         ValueError: If there is no such target.
     """
     if name not in QM9_TARGETS:
         raise ValueError(f"'name' must be one of {', '.join(QM9_TARGETS)} (got '{name}')")
-    values = dataset.y
-    assert isinstance(values, torch.Tensor)
-    return values[:, list(QM9_TARGETS).index(name)]
+    values = getattr(data, 'y', None)  # all targets side by side in PyG's data set, single columns in the sample
+    values = getattr(data, name, None) if values is None else values[:, list(QM9_TARGETS).index(name)]
+    if not isinstance(values, Tensor):
+        raise ValueError(f"'data' has no target '{name}' (the embedded sample has 'homo' and 'gap' alone; "
+                         "torch_geometric.datasets.QM9 has all)")
+    return values

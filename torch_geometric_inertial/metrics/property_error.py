@@ -13,6 +13,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from torch_geometric_inertial.metrics.preflight import screen
+from torch_geometric_inertial.ops.segment import segment_sum
 
 Regressor = Callable[[list[Data]], Tensor]  #: Molecules to predicted values [B].
 
@@ -29,6 +30,7 @@ class PropertyError:
         num_requested: How many molecules were asked for.
         num_failed: Those that cannot be judged (missing, empty, unfinished, not finite, an element that is none, atoms
             within 0.4 Å, where networks give any number or none), for which there is no error; a report must name them.
+        predicted: What the regressor says of each of the generated molecules, :obj:`None` for those that failed.
     """
     mae: float
     random: float
@@ -36,6 +38,7 @@ class PropertyError:
     regressor: float
     num_requested: int
     num_failed: int
+    predicted: tuple[float | None, ...]
 
     def __str__(self) -> str:
         rows = [('random labels', self.random), ('size only', self.size_only), ('generated', self.mae),
@@ -92,6 +95,26 @@ def size_only_mae(train_sizes: Tensor, train_labels: Tensor, sizes: Tensor, labe
     return float((guess - labels).abs().mean())
 
 
+def formula_only_mae(train_molecules: tuple[Tensor, Tensor], train_labels: Tensor, molecules: tuple[Tensor, Tensor],
+                     labels: Tensor) -> float:
+    r"""The error of a linear function of the formula, fitted to the training molecules by least squares: a constant and
+    a number per atom of each element.
+
+    Args:
+        train_molecules: Atomic numbers [T] and offsets [M + 1].
+        train_labels: Their labels [M].
+        molecules: Atomic numbers [T] and offsets [B + 1].
+        labels: Their labels [B].
+    """
+    elements = train_molecules[0].unique()
+
+    def formula(z: Tensor, ptr: Tensor) -> Tensor:
+        counts = segment_sum((z.unsqueeze(1) == elements).long(), ptr).double()
+        return torch.cat([counts.new_ones(counts.size(0), 1), counts], dim=1)
+    solution = torch.linalg.lstsq(formula(*train_molecules), train_labels.double().unsqueeze(1)).solution
+    return float(((formula(*molecules) @ solution).squeeze(1) - labels).abs().mean())
+
+
 def property_error(regressor: Regressor, generated: Sequence[Data | None], wanted: Tensor, real: Sequence[Data],
                    labels: Tensor, train_sizes: Tensor, train_labels: Tensor) -> PropertyError:
     r"""Judges molecules by the value that was asked for.
@@ -121,6 +144,7 @@ def property_error(regressor: Regressor, generated: Sequence[Data | None], wante
     asked, of_generated = _same_size(wanted.detach().cpu()[read], of_generated)
     labels, of_real = _same_size(labels, of_real)
     sizes = torch.tensor([data.z.numel() for data in real])
+    values = iter(of_generated.tolist())
     return PropertyError(
         mae=float((of_generated - asked).abs().mean()),
         random=random_label_mae(of_real, labels),
@@ -128,6 +152,7 @@ def property_error(regressor: Regressor, generated: Sequence[Data | None], wante
         regressor=float((of_real - labels).abs().mean()),
         num_requested=len(generated),
         num_failed=int((~read).sum()),
+        predicted=tuple(next(values) if ok else None for ok in read.tolist()),
     )
 
 

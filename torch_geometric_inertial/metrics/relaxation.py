@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch_geometric.data import Data
 
 from torch_geometric_inertial.neighbors.minimum_image import minimum_image
 from torch_geometric_inertial.ops.segment import segment_mean
@@ -57,6 +58,43 @@ class DistanceReport:
     def __str__(self) -> str:
         return (f'ADwT {100 * self.within:.2f} %, mean distance {self.mean:.4f} Å ({self.num_systems} systems, '
                 f'{self.num_atoms} atoms)')
+
+
+@dataclass(frozen=True)
+class RelaxationReport:
+    r"""What there is to say of predictions for OC20's tasks.
+
+    Args:
+        energy: Of the energies; :obj:`None` if there are none (IS2RS).
+        structure: Of the structures.
+    """
+    energy: EnergyReport | None
+    structure: DistanceReport
+
+    def figures(self) -> dict[str, float]:
+        r"""The main figures by name, for a log."""
+        energy = {} if self.energy is None else dict(energy_mae=self.energy.mae, ewt=self.energy.within)
+        return dict(distance=self.structure.mean, adwt=self.structure.within, **energy)
+
+    def __str__(self) -> str:
+        return '; '.join(str(part) for part in (self.energy, self.structure) if part is not None)
+
+
+def relaxation_report(energy: Tensor | None, pos: Tensor, batch: Data) -> RelaxationReport:
+    r"""Judges predictions such as those of :func:`~torch_geometric_inertial.training.predict_is2re`.
+
+    Args:
+        energy: Predicted energies [B], eV; :obj:`None` if there are none.
+        pos: Predicted positions [N, 3], Å.
+        batch: The systems, with :obj:`energy`, :obj:`pos_relaxed`, :obj:`cell`, :obj:`pbc`, :obj:`fixed` and
+            :obj:`batch`.
+
+    Raises:
+        ValueError: As :func:`energy_within_threshold` and :func:`average_distance_within_threshold` do.
+    """
+    structure = average_distance_within_threshold(pos, batch.pos_relaxed, batch.batch, batch.cell, batch.pbc,
+                                                  fixed=batch.fixed)
+    return RelaxationReport(None if energy is None else energy_within_threshold(energy, batch.energy), structure)
 
 
 def energy_within_threshold(pred: Tensor, target: Tensor) -> EnergyReport:

@@ -6,7 +6,7 @@ from .conformer_gap import ConformerGapLoss, ConformerPrediction, predict_from_c
 from .fit import fit
 from .fit_config import FitConfig
 from .is2re import IS2RELoss, IS2RSLoss, predict_is2re
-from .keep_best import KeepBest
+from .keep_best import KeepBest, fit_best
 from .noisy_nodes import NoisyNodes
 from .packed import PackedMolecules
 from .packed_targets import PackedTargets
@@ -32,6 +32,7 @@ __all__ = [
     'RandomPose',
     'RelaxationInput',
     'fit',
+    'fit_best',
     'load_checkpoint',
     'predict_from_conformers',
     'predict_is2re',

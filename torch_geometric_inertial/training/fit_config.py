@@ -1,8 +1,10 @@
 r"""How :func:`~torch_geometric_inertial.training.fit` trains."""
 from __future__ import annotations
 
+import ast
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,9 @@ class FitConfig:
 
     Raises:
         ValueError: If a field is of another type or out of range.
+
+    Example:
+        >>> config = FitConfig(num_steps=10_000).with_words(['lr=1e-3', 'max_minutes=30'])
     """
     num_steps: int
     batch_size: int = 128
@@ -80,3 +85,45 @@ class FitConfig:
             raise ValueError(f"'precision' must be 'float32' or 'bfloat16' (got '{self.precision}')")
         if self.max_minutes is not None and not self.max_minutes > 0:
             raise ValueError(f"'max_minutes' must be positive (got {self.max_minutes})")
+
+    @classmethod
+    def preset(cls, name: str) -> FitConfig:
+        r"""The schedule that GeoMFormer was trained with (arXiv:2406.16853): :obj:`'pcqm4mv2'`, :obj:`'molecule3d'`,
+        :obj:`'oc20_is2re'` or :obj:`'oc20_is2rs'`. The learning rate falls along a cosine instead of a line.
+
+        Raises:
+            ValueError: If there is none of that name.
+        """
+        if name not in PRESETS:
+            raise ValueError(f"'name' must be one of {', '.join(PRESETS)} (got '{name}')")
+        return PRESETS[name]
+
+    def with_words(self, words: Iterable[str]) -> FitConfig:
+        r"""This configuration with the changes of a command line: words such as :obj:`'lr=1e-3'`.
+
+        Raises:
+            ValueError: If a word is no :obj:`field=value`, there is no such field, or the value is none of it.
+        """
+        changes = {}
+        for word in words:
+            name, _, value = word.partition('=')
+            if name not in {field.name for field in fields(self)}:
+                raise ValueError("'words' must be like 'lr=1e-3', with a field of FitConfig on the left "
+                                 f"(got '{word}')")
+            try:
+                changes[name] = ast.literal_eval(value)
+            except (ValueError, SyntaxError):
+                changes[name] = value
+        return replace(self, **changes)
+
+
+_CONFORMERS = FitConfig(num_steps=1_500_000, batch_size=1024, lr=2e-4, warmup_steps=150_000, betas=(0.9, 0.999),
+                        weight_decay=0.0, max_norm=5.0)
+_OC20 = FitConfig(num_steps=1_000_000, batch_size=128, lr=2e-4, min_lr=0.0, warmup_steps=60_000, betas=(0.9, 0.98),
+                  weight_decay=0.0, max_norm=5.0, ema_decay=0.9999)
+PRESETS = {
+    'pcqm4mv2': _CONFORMERS,
+    'molecule3d': replace(_CONFORMERS, num_steps=1_000_000, lr=3e-4, warmup_steps=60_000),
+    'oc20_is2re': _OC20,
+    'oc20_is2rs': replace(_OC20, batch_size=64),
+}

@@ -7,7 +7,12 @@ from pathlib import Path
 
 from torch import nn
 
+from torch_geometric_inertial.models.atom_predictor import AtomPredictor
 from torch_geometric_inertial.models.pretrained import CONFIG_FILE
+from torch_geometric_inertial.models.training_domain import TrainingDomain
+from torch_geometric_inertial.training.fit import Augment, TrainingSet, fit
+from torch_geometric_inertial.training.fit_config import FitConfig
+from torch_geometric_inertial.training.packed_targets import PackedTargets
 
 
 class KeepBest:
@@ -54,3 +59,35 @@ class KeepBest:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"'{path}' has no figure '{self.figure}' of a training to go on with ({error!r}): choose "
                              'another folder, or remove this one') from error
+
+
+def fit_best(loss: nn.Module, data: TrainingSet, folder: str | Path, config: FitConfig, *,
+             measure: Callable[[AtomPredictor], dict[str, float]], figure: str, augment: Augment | None = None,
+             progress: bool = False, **facts) -> AtomPredictor:
+    r"""Trains a predictor with :func:`fit` in :obj:`folder/training` and returns the model that did best on validation
+    data, which stands in :obj:`folder/model`.
+
+    Args:
+        loss (Module): What is minimized, such as :class:`PropertyLoss`, with the predictor as :obj:`loss.model`.
+        data (TrainingSet): The molecules.
+        folder (str or Path): Gets both folders.
+        config (FitConfig): How to train; the model is measured every :obj:`evaluate_every` steps and at the end.
+        measure (callable): Figures of the averaged model: :obj:`measure(model)`. They go to the log and to the
+            configuration file, with :obj:`'val_'` before their names.
+        figure (str): Which of them decides, the lower the better.
+        augment (callable, optional): See :func:`fit`.
+        progress (bool): Whether to show a progress bar.
+        **facts: What else the configuration file should say. The training domain is said on its own.
+
+    Raises:
+        ValueError: As :func:`fit` and :class:`KeepBest` do.
+    """
+    if isinstance(data, PackedTargets):
+        facts['training_domain'] = TrainingDomain.of_molecules(data.atom_columns['z'], data.ptr).to_dict()
+
+    def measured(averaged: nn.Module) -> dict[str, float]:
+        return {f'val_{name}': value for name, value in measure(averaged.model).items()}
+    keep = KeepBest(Path(folder) / 'model', measured, f'val_{figure}', **facts)
+    last = fit(loss, data, Path(folder) / 'training', config, augment=augment, evaluate=keep, progress=progress)
+    keep(last)  # the end of the training
+    return AtomPredictor.from_pretrained(Path(folder) / 'model')

@@ -86,6 +86,17 @@ class PackedTargets:
         return PackedTargets(ptr, {name: column[row] for name, column in self.atom_columns.items()},
                              {name: column[index] for name, column in self.molecule_columns.items()})
 
+    def split(self, *sizes: int, seed: int = 0) -> tuple[PackedTargets, ...]:
+        r"""Disjoint parts of these numbers of molecules, drawn at random, and after them the rest.
+
+        Raises:
+            ValueError: If a size is negative, or their sum is more than there are molecules.
+        """
+        if min(sizes, default=0) < 0 or sum(sizes) > len(self):
+            raise ValueError(f"'sizes' must not be negative, and their sum at most {len(self)} (got {sizes})")
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        return tuple(self.subset(part) for part in order.split([*sizes, len(self) - sum(sizes)]))
+
     def batch(self, index: Tensor | None = None) -> Data:
         r"""The molecules :obj:`index` [B] (all, if not given) as one packed :class:`~torch_geometric.data.Data` with
         :obj:`ptr` and :obj:`batch`."""
