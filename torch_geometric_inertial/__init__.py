@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         TorchMDNetConfig,
     )
     from .nn import GeoRoPEAttention
+    from .report import view
     from .transforms import CanonicalOrder, FunctionalGroups, InertialFrame
 
 __version__ = '0.2.0'
@@ -49,9 +50,10 @@ __all__ = [
     'from_smiles',
     'to_ase',
     'to_mol',
+    'view',
 ]
 
-_PARTS = ('transforms', 'nn', 'models', 'chem')  #: Where the names are; the first that has one gives it.
+_PARTS = ('transforms', 'nn', 'models', 'chem', 'report')  #: Where the names are; the first that has one gives it.
 
 
 def __getattr__(name: str) -> Any:

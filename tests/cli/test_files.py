@@ -47,6 +47,11 @@ def test_evaluate_refuses_fewer_than_it_reads(file, capsys):
 
 def test_view_writes_a_picture(file, tmp_path):
     assert main(['view', str(file), '--out', str(tmp_path / 'six.png'), '--num=2', '--columns=2']) == 0
+    # names and legend are on unless they are refused
+    assert main(['view', str(file), '--out', str(tmp_path / 'bare.png'), '--num=2', '--columns=2', '--names=false',
+                 '--legend=false']) == 0
+    heights = [int.from_bytes((tmp_path / f'{name}.png').read_bytes()[20:24], 'big') for name in ('bare', 'six')]
+    assert heights[0] < heights[1]
     assert (tmp_path / 'six.png').read_bytes().startswith(b'\x89PNG')
 
 

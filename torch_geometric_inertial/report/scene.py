@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch_geometric.data import Data
 
-from torch_geometric_inertial.chem.draw import COLORS
 from torch_geometric_inertial.chem.fields import charges_of, check_molecule, find_bonds, has_orders
 from torch_geometric_inertial.chem.properties import properties_of, title_of
+from torch_geometric_inertial.chem.scene import color_of
 from torch_geometric_inertial.elements import COVALENT_RADII, SYMBOLS
 from torch_geometric_inertial.frames import inertial_frames
 from torch_geometric_inertial.report.reasons import Graph, hill_formula
@@ -55,5 +55,5 @@ def facts_of(data: Data) -> dict[str, Any]:
 
 def palette() -> dict[str, dict[str, Any]]:
     r"""Color and covalent radius (Å) of each element."""
-    return {symbol: dict(color=COLORS.get(symbol, COLORS['X']), radius=round(float(COVALENT_RADII[z]), 2))
+    return {symbol: dict(color=color_of(z), radius=round(float(COVALENT_RADII[z]), 2))
             for z, symbol in enumerate(SYMBOLS)}
