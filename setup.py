@@ -16,15 +16,15 @@ HEADERS = sorted(glob('csrc/**/*.h', recursive=True) + glob('csrc/**/*.cuh', rec
 
 
 def with_cuda() -> bool:
-    wish = os.environ.get('FORCE_CUDA', '')
-    if wish not in ('', '0', '1'):
-        raise SystemExit(f"FORCE_CUDA must be 0 or 1 (got '{wish}')")
+    forced = os.environ.get('FORCE_CUDA', '')
+    if forced not in ('', '0', '1'):
+        raise SystemExit(f"FORCE_CUDA must be 0 or 1 (got '{forced}')")
     possible = torch.version.cuda is not None and CUDA_HOME is not None and (
         which('nvcc', path=os.path.join(CUDA_HOME, 'bin')) is not None)  # a folder of libraries alone has none
-    if wish == '1' and not possible:
+    if forced == '1' and not possible:
         raise SystemExit(f'FORCE_CUDA=1 needs a CUDA build of torch (got {torch.__version__}) and nvcc '
                          f'(CUDA_HOME is {CUDA_HOME})')
-    return possible and wish != '0'
+    return possible and forced != '0'
 
 
 extensions = [CppExtension(

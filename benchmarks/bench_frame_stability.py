@@ -3,8 +3,8 @@
     python benchmarks/bench_frame_stability.py [--order smiles] [--molecules 2000] [--tie-weight 0.1]
 
 A molecule jumps if some token moves by more than 0.5 Å when Gaussian noise is added to its coordinates. `frame alone`
-keeps the order of the clean molecule, `bare rule` is the paper's frame with no help at ties. AUC: the chance that a
-molecule that jumps has a smaller margin than one that does not.
+keeps the order of the clean molecule, `bare rule` is the paper's frame with no help at ties. AUC: the probability
+that a molecule that jumps has a smaller margin than one that does not.
 """
 import argparse
 from pathlib import Path

@@ -5,8 +5,8 @@ r"""Energies and forces: GeoMFormer against PyG's ViSNet and SchNet, and our Pai
 
 All models have as many parameters as the `rmd17` preset of GeoMFormer with 96 channels, by their widths. A training
 step is the loss of energies and conservative forces with its gradient in the weights; an optimiser's step costs the
-same for all. ViSNet and SchNet need torch_cluster for their neighbours; they get them from our cells of the grid
-instead, with a cutoff of 5 Å and without their limit of 32 neighbours, like PaiNN and TorchMDNet. GeoMFormer sees
+same for all. ViSNet and SchNet need torch_cluster for their neighbors; they get them from our cells of the grid
+instead, with a cutoff of 5 Å and without their limit of 32 neighbors, like PaiNN and TorchMDNet. GeoMFormer sees
 pairs up to 6 Å. ethanol, aspirin: frames of rMD17 (9 and 21 atoms); drug: the largest molecule of the conformer
 benchmark (88 atoms), in disturbed copies.
 """
@@ -32,7 +32,7 @@ CUTOFF, ELEMENTS, DATA = 5.0, (1, 6, 7, 8, 9, 15, 16, 17, 35, 53), DATA
 MODELS = ('GeoMFormer', 'ViSNet', 'SchNet', 'PaiNN', 'TorchMDNet')
 
 
-def neighbours(pos: Tensor, r: float, batch: Tensor, loop: bool = False, max_num_neighbors: int = 0) -> Tensor:
+def neighbors(pos: Tensor, r: float, batch: Tensor, loop: bool = False, max_num_neighbors: int = 0) -> Tensor:
     """In place of torch_cluster's `radius_graph`: senders and receivers [2, E]."""
     ptr = torch.searchsorted(batch, torch.arange(int(batch[-1]) + 2))
     row, col = neighbor_list(pos.detach(), ptr, r)
@@ -41,11 +41,11 @@ def neighbours(pos: Tensor, r: float, batch: Tensor, loop: bool = False, max_num
 
 
 def distances(pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
-    index = neighbours(pos, CUTOFF, batch)
+    index = neighbors(pos, CUTOFF, batch)
     return index, (pos[index[0]] - pos[index[1]]).norm(dim=-1)
 
 
-visnet.radius_graph = neighbours
+visnet.radius_graph = neighbors
 
 
 class Rival(nn.Module):
@@ -166,7 +166,7 @@ def local_model() -> GeoMFormer:
 
 
 def crystal(atoms: int) -> tuple[Tensor, Tensor, Tensor]:
-    """A disturbed grid of carbon with 60 Å³ an atom, every atom with as many neighbours whatever their number."""
+    """A disturbed grid of carbon with 60 Å³ an atom, every atom with as many neighbors whatever their number."""
     side = int(np.ceil(atoms ** (1 / 3)))
     grid = torch.cartesian_prod(*[torch.arange(float(side))] * 3)[:atoms] * 60 ** (1 / 3)
     noise = torch.randn(atoms, 3, generator=torch.Generator().manual_seed(0))
@@ -174,7 +174,7 @@ def crystal(atoms: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def scaling(sizes: list[int]) -> None:
-    print('\none system on the neighbour-list path, cutoff 5 Å: energies + forces, a training step')
+    print('\none system on the neighbor-list path, cutoff 5 Å: energies + forces, a training step')
     print('| atoms | pairs an atom | energies + forces ms | peak MB | MB an atom | step ms | peak MB | MB an atom |')
     print('|---|---|---|---|---|---|---|---|')
     for atoms in sizes:

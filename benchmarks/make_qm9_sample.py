@@ -40,8 +40,8 @@ def main() -> None:
 
     pos = geom['pos_1e5'][atoms] * 1e-5
     start = np.cumsum(num_atoms) - num_atoms
-    centre = np.add.reduceat(pos, start) / num_atoms[:, None]
-    steps = np.round((pos - np.repeat(centre, num_atoms, axis=0)) / STEP).astype(np.int32)
+    center = np.add.reduceat(pos, start) / num_atoms[:, None]
+    steps = np.round((pos - np.repeat(center, num_atoms, axis=0)) / STEP).astype(np.int32)
     homo, gap = (np.round(targets[geom['gdb_id'][rows] - 1, columns.index(name)] / STEP_HARTREE)
                  for name in ('homo', 'gap'))
     np.savez_compressed(

@@ -1,7 +1,7 @@
 r"""Draws what conditions do, from what the examples wrote.
 
     python benchmarks/plot_conditions.py outputs/qm9_conditional/guidance.json     hit rate against stability, by scale
-    python benchmarks/plot_conditions.py outputs/qm9_property/property.json        judged against wanted values
+    python benchmarks/plot_conditions.py outputs/qm9_property/property.json        judged against requested values
 """
 import argparse
 import json
@@ -27,22 +27,22 @@ def plot_groups(results: dict, path: Path) -> None:
     axes.plot(x, y, 'o-', color='tab:blue')
     for scale, *point in zip(results, x, y, strict=True):
         axes.annotate(scale, point, xytext=(5, 5), textcoords='offset points')
-    axes.set(xlabel='stable molecules (%)', ylabel='molecules with all wanted groups (%)')
+    axes.set(xlabel='stable molecules (%)', ylabel='molecules with all requested groups (%)')
     figure.savefig(path)
 
 
 def plot_property(found: dict, path: Path) -> None:
-    """The judge's values against those asked for, one panel a scale."""
-    scales, wanted = found['scales'], found['wanted']
+    """The regressor's values against those asked for, one panel a scale."""
+    scales, requested = found['scales'], found['requested']
     figure, panels = pyplot.subplots(1, len(scales), figsize=(3.2 * len(scales) + 0.5, 3.5), dpi=150, sharex=True,
                                      sharey=True, squeeze=False, layout='constrained')
-    ends, what = [min(wanted), max(wanted)], f"{found['target']} ({found['unit']})"
-    margin = 0.3 * (ends[1] - ends[0])  # the judge knows nothing of atoms that overlap
+    ends, what = [min(requested), max(requested)], f"{found['target']} ({found['unit']})"
+    margin = 0.3 * (ends[1] - ends[0])  # the regressor knows nothing of atoms that overlap
     for axes, (scale, result) in zip(panels[0], scales.items(), strict=True):
         axes.plot(ends, ends, color='0.8', zorder=0)
-        pairs = [(x, y) for x, y in zip(wanted, result['predicted'], strict=True) if y is not None]
+        pairs = [(x, y) for x, y in zip(requested, result['predicted'], strict=True) if y is not None]
         axes.plot(*zip(*pairs, strict=True), '.', color='tab:blue')
-        axes.set(title=f'guidance scale {scale}', xlabel=f'wanted {what}', ylim=(ends[0] - margin, ends[1] + margin))
+        axes.set(title=f'guidance scale {scale}', xlabel=f'requested {what}', ylim=(ends[0] - margin, ends[1] + margin))
     panels[0][0].set_ylabel(f'judged {what}')
     figure.savefig(path)
 
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument('file', type=Path)
     file = parser.parse_args().file
     found, path = json.loads(file.read_text()), file.with_suffix('.png')
-    (plot_property if 'wanted' in found else plot_groups)(found, path)
+    (plot_property if 'requested' in found else plot_groups)(found, path)
     print(f'wrote {path}')
 
 

@@ -56,12 +56,12 @@ def main() -> None:
     add_groups, dataset = FunctionalGroups('qm9'), load_qm9('valid', args.root)
     some = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))[:1000]
     held_out = [add_groups(data) for data in dataset[some]]
-    wanted = choose_groups(held_out, args.num_samples, args.seed)
+    requested = choose_groups(held_out, args.num_samples, args.seed)
 
     results = {}
     for scale in args.scales:
-        generated = model.generate(args.num_samples, groups=wanted, guidance_scale=scale, seed=args.seed)
-        results[scale] = hit_rate(generated, wanted)
+        generated = model.generate(args.num_samples, groups=requested, guidance_scale=scale, seed=args.seed)
+        results[scale] = hit_rate(generated, requested)
     best = max(results.values(), key=lambda result: result.hit_rate)
     print(f'{best}\n\n{table(results)}')
     real = [data for data in held_out if bool(data.groups.any())]

@@ -2,7 +2,7 @@ r"""A property of QM9 molecules from their geometry, such as the energy of the h
 
     python examples/qm9_properties.py                             HOMO from the embedded sample, PaiNN, 10 minutes
     python examples/qm9_properties.py --root data/qm9 --fit max_minutes=60     from all of PyG's QM9 (downloaded)
-    python examples/qm9_properties.py --root data/qm9 --half first --out outputs/judge     the regressor that judges
+    python examples/qm9_properties.py --root data/qm9 --half first --out outputs/regressor     the regressor that judges
                                              generators, which learn from the other half: EDM's protocol
     python examples/qm9_properties.py --target gap --model geomformer
     python examples/qm9_properties.py --weights outputs/qm9_homo/model     the test error of an earlier run

@@ -1,4 +1,5 @@
-r"""Imports point down only, and optional packages are imported where they are used."""
+r"""Imports point down only, optional packages are imported where they are used, and tests stand where their module
+does."""
 import ast
 import subprocess
 import sys
@@ -175,3 +176,56 @@ for module in pkgutil.walk_packages({PACKAGE}.__path__, '{PACKAGE}.'):
 '''
     result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT.parent)
     assert result.returncode == 0, result.stderr
+
+
+#: Tests of no single module, and what they hold.
+ACROSS_MODULES = {
+    'test_cuda_compiles.py': 'every kernel of csrc/cuda, compiled',
+    'test_cuda_on_cpu.py': 'kernels of csrc/cuda, run on the CPU',
+    'test_gpu.py': 'all that needs a GPU',
+    'test_layering.py': 'the layout of the package',
+    'test_setup.py': 'setup.py',
+    'chem/test_round_trips.py': 'our files, RDKit and Open Babel',
+    'cli/test_generators.py': 'the commands of generators, one after the other',
+    'models/test_bundled_predictors.py': 'the weights that the package ships',
+    'models/test_bundled_weights.py': 'the weights that the package ships',
+    'models/test_geomformer_symmetry.py': 'a law of geomformer.py',
+    'models/test_geomformer_training.py': 'geomformer.py under autocast, compilation and training',
+    'models/test_n_body_models.py': 'velocities in all predictors',
+    'models/test_painn_and_torchmd_net.py': 'the two special cases, which share their tests',
+    'models/test_periodic.py': 'lattices in all predictors',
+    'models/test_tags.py': 'tags in all predictors',
+    'ops/test_simd.py': 'csrc/cpu/simd.h',
+    'training/test_many_ranks.py': 'trainings of several processes',
+    'training/test_properties.py': 'conditions from a data set to molecules',
+    'transforms/test_malformed_molecules.py': 'bad input of all transforms',
+}
+
+
+def test_tests_stand_where_their_module_does():
+    tests = Path(__file__).parent
+    here = {path.relative_to(tests) for path in tests.rglob('test_*.py')}
+    here = {path for path in here if path.parts[0] not in ('docs', 'examples', 'fuzz')}
+    elsewhere = {str(path) for path in here if path.with_name(path.name.removeprefix('test_')) not in MODULES}
+    assert elsewhere == set(ACROSS_MODULES)
+
+
+SOURCES = [path for folder in (ROOT, ROOT.parent / 'csrc') for path in folder.rglob('*')
+           if path.suffix in ('.py', '.cpp', '.cu', '.h', '.cuh')]
+
+
+@pytest.mark.parametrize('path', SOURCES, ids=lambda path: path.name)
+def test_no_file_is_above_350_lines_without_a_reason(path):
+    lines = path.read_text().splitlines()
+    assert len(lines) <= 350 or any('350 lines' in line for line in lines[:12]), f'{path}: {len(lines)} lines'
+
+
+@pytest.mark.parametrize('path', sorted((ROOT.parent / 'examples').glob('*.py')), ids=lambda path: path.name)
+def test_examples_are_short_and_public(path):
+    """At most 100 lines and 10 flags, and nothing from a private place or deeper than a package of ours."""
+    source = path.read_text()
+    assert len(source.splitlines()) <= 100 and source.count('add_argument(') <= 10
+    for name, *_ in imports_of(source):
+        if name.startswith(PACKAGE):
+            parts = name.split('.')
+            assert len(parts) <= 3 and not any(part.startswith('_') for part in parts), name

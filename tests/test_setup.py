@@ -11,14 +11,14 @@ import torch
 SETUP = Path(__file__).parents[1] / 'setup.py'
 
 
-@pytest.mark.parametrize('wish, message', [
+@pytest.mark.parametrize('forced, message', [
     ('yes', "FORCE_CUDA must be 0 or 1 (got 'yes')"),
     pytest.param('1', 'FORCE_CUDA=1 needs a CUDA build of torch', marks=pytest.mark.skipif(
         torch.version.cuda is not None, reason='torch is a CUDA build')),
 ])
-def test_refuses_a_build_that_cannot_be(wish, message, tmp_path):
+def test_refuses_a_build_that_cannot_be(forced, message, tmp_path):
     done = subprocess.run([sys.executable, str(SETUP), '--version'], capture_output=True, text=True, cwd=SETUP.parent,
-                          env={**os.environ, 'FORCE_CUDA': wish})
+                          env={**os.environ, 'FORCE_CUDA': forced})
     assert done.returncode != 0 and message in done.stderr
 
 

@@ -40,7 +40,8 @@ def candidates(kind, chosen, y, ptr, index, plane_width, reach):
         a, b = (0, 1) if kind == OBLATE else (1, 2)  # (a, b, axis) is right-handed
         rho = y[:, [a, b]].norm(dim=1)
         bound = rho + y[:, axis].abs() / 2
-        keep = chosen[index] & (rho > LINEAR) & (bound >= (max_by(bound, index, size) - 2 * reach)[index])
+        bound = torch.where(rho >= LINEAR, bound, -torch.inf)  # an atom on the axis tells no direction
+        keep = chosen[index] & (bound >= (max_by(bound, index, size) - 2 * reach)[index])
         i = keep.nonzero().view(-1)
         for sign in (1.0, -1.0):
             p, w = y.new_zeros(len(i), 3), y.new_zeros(len(i), 3)

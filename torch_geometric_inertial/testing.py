@@ -200,6 +200,8 @@ def _shapes() -> dict[str, Points]:
         *[('C', (s * 1.095, 0.348, 0.0)) for s in (1, -1)], *[('C', (s * 0.713, -0.962, 0.0)) for s in (1, -1)],
         *[('H', (s * 2.049, 0.851, 0.0)) for s in (1, -1)], *[('H', (s * 1.373, -1.818, 0.0)) for s in (1, -1)],
     ]
+    rod: Points = [('S', (0.0, 0.0, 0.0)), ('F', (0.0, 0.0, -1.58)), *_ring('F', 4, 1.58)]  # its far end is on the axis
+    rod += [('C', (0.0, 0.0, 1.73 + 2.58 * k + s)) for k in range(5) for s in (0.0, 1.21)] + [('H', (0.0, 0.0, 14.33))]
     ends = [('H', 1.09), ('F', 1.36), ('Cl', 1.76), ('Br', 1.94)]
     hand: Points = [('C', (0.0, 0.0, 0.0))]
     for (symbol, r), corner in zip(ends, tetra, strict=True):
@@ -224,6 +226,7 @@ def _shapes() -> dict[str, Points]:
                    *_ring('H', 3, 1.02, 1.16), *_ring('H', 3, 1.02, -1.16, math.pi / 3)],
         'propyne': [('C', (0.0, 0.0, 1.46)), ('C', (0.0, 0.0, 0.0)), ('C', (0.0, 0.0, -1.21)),
                     ('H', (0.0, 0.0, -2.27)), *_ring('H', 3, 1.03, 1.85)],
+        'SF5-(CC)5-H': rod,
         'furan': furan,
         'dimethyl ether': ether,
         'neopentane': [('C', (0.0, 0.0, 0.0)), *_scaled('C', tetra, 1.53), *_methyls(tetra, 1.53)],

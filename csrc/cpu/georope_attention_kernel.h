@@ -1,6 +1,6 @@
 // Compiled once an instruction set by simd_levels.h. Names: L lanes hold a block of L queries; "p" is the problem;
 // scratch matrices have rows of Dp = D rounded up to whole vectors. C[r][n] of a product is one row of C in memory.
-// Forward and backward stand together: they share blocks, tables and products, and are compiled as one unit.
+// Above 350 lines: forward and backward stand together, since they share blocks, tables and products, and are compiled as one unit.
 
 constexpr int kLaneVectors = 2;
 template <typename scalar> constexpr int lanes = kLaneVectors * width<scalar>;

@@ -1,7 +1,7 @@
 // GeoRoPE attention, backward. A block owns 16 tokens and walks twice over their sequence: first the tokens are queries
 // (giving dq, dgain, and their share of dphi and dpos), then keys (dk, dv, and the rest). Weights are recomputed from
 // lse. Every gradient is summed by one thread, or over warps and blocks in a fixed order: no atomics, the same bits.
-// The kernels of both walks share arguments and tiles, hence one file.
+// Above 350 lines: the kernels of both walks share arguments and tiles, hence one file.
 #pragma once
 
 #include "georope_tile.cuh"

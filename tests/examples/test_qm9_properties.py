@@ -37,8 +37,8 @@ def test_from_the_sample_to_a_judge(run, tmp_path):
     assert facts['training']['half'] == 'first' and facts['training']['molecules'] == 4500
     log = [json.loads(line) for line in (out / 'training' / 'log.jsonl').read_text().splitlines()]
     assert facts['validation']['val_mae'] <= min(line['val_mae'] for line in log if 'val_mae' in line)
-    judge = PropertyRegressor.from_pretrained(out / 'model')
-    assert (judge.target, judge.unit) == ('homo', 'eV')
+    regressor = PropertyRegressor.from_pretrained(out / 'model')
+    assert (regressor.target, regressor.unit) == ('homo', 'eV')
     assert run('--weights', out / 'model') == pytest.approx(figures, rel=0.1)  # baselines of all training molecules
     assert run('--weights', out / 'model')['PaiNN'] == figures['PaiNN']
 

@@ -26,12 +26,12 @@ def run(monkeypatch, capsys):
 
 
 @pytest.fixture
-def judge(tmp_path):
+def regressor(tmp_path):
     """A regressor that says -6.5 eV of everything."""
     model = PaiNN(elements=(1, 6, 7, 8), channels=16, num_layers=1, scalar_head='mean')
     model.reference.fill_(-6.5)
     model.scale.fill_(0.0)
-    return model.save_pretrained(tmp_path / 'judge', target='homo', unit='eV')
+    return model.save_pretrained(tmp_path / 'regressor', target='homo', unit='eV')
 
 
 def generator_without_properties(folder):
@@ -40,9 +40,9 @@ def generator_without_properties(folder):
     return model.save_pretrained(folder)
 
 
-def test_the_protocol_end_to_end(run, judge, tmp_path):
+def test_the_protocol_end_to_end(run, regressor, tmp_path):
     pytest.importorskip('matplotlib')
-    out = run('--judge', judge, '--scales', 0, 1, '--num-samples', 8, '--num-real', 100, '--out',
+    out = run('--regressor', regressor, '--scales', 0, 1, '--num-samples', 8, '--num-real', 100, '--out',
               tmp_path / 'out')
     rows = {row[:22].strip(): float(row[22:].split()[0]) for row in out.partition('valid %\n')[2].splitlines()[:5]}
     assert list(rows) == ['labels of others', 'size only', 'asked for, scale 0', 'asked for, scale 1',
@@ -53,7 +53,7 @@ def test_the_protocol_end_to_end(run, judge, tmp_path):
     assert results['target'] == 'homo' and results['scales']['1.0']['num_requested'] == 8
     for scale in (0, 1):
         error = results['scales'][f'{scale}.0']
-        errors = [abs(x + 6.5) for x, y in zip(results['wanted'], error['predicted'], strict=True) if y == -6.5]
+        errors = [abs(x + 6.5) for x, y in zip(results['requested'], error['predicted'], strict=True) if y == -6.5]
         assert len(errors) == 8 - error['num_failed'] >= 6
         assert rows[f'asked for, scale {scale}'] == pytest.approx(1000 * sum(errors) / len(errors), abs=0.06)
     script = EXAMPLE.parents[1] / 'benchmarks' / 'plot_conditions.py'
@@ -61,7 +61,7 @@ def test_the_protocol_end_to_end(run, judge, tmp_path):
     assert (tmp_path / 'out' / 'property.png').read_bytes()[:8] == b'\x89PNG\r\n\x1a\n'
 
 
-def test_a_generator_that_does_not_know_the_property(run, judge, tmp_path):
+def test_a_generator_that_does_not_know_the_property(run, regressor, tmp_path):
     weights = generator_without_properties(tmp_path / 'weights')
-    with pytest.raises(ValueError, match=r"does not know the property 'homo' of the judge \(it knows none\)"):
-        run('--judge', judge, '--weights', weights)
+    with pytest.raises(ValueError, match=r"does not know the property 'homo' of '.*regressor' \(it knows none\)"):
+        run('--regressor', regressor, '--weights', weights)

@@ -75,7 +75,7 @@ def test_one_more_group_is_a_hit_but_not_exact(real):
 def test_the_table_and_json(real):
     result = hit_rate(real[0][:20], real[1][:20])
     text = str(result)
-    assert 'all wanted groups' in text and 'molecule stability' in text and 'bonds by rdkit-vdw' in text
+    assert 'all requested groups' in text and 'molecule stability' in text and 'bonds by rdkit-vdw' in text
     stored = json.loads(result.to_json())
     assert stored['hits'] == result.hits and stored['report']['num_requested'] == 20
 

@@ -2,7 +2,7 @@ r"""Confidence intervals."""
 import pytest
 import torch
 
-from torch_geometric_inertial.metrics.figure import Figure, mean, median, share
+from torch_geometric_inertial.metrics.figure import Figure, fraction, mean, median
 from torch_geometric_inertial.metrics.intervals import mean_interval, ratio_interval, wilson_interval
 
 
@@ -32,7 +32,7 @@ def test_intervals_hold_the_truth_in_95_percent(make):
 
 
 def test_figures_of_nothing():
-    assert share(0, 0).value is mean([], 'Å', 'x').value is median([], 'Å', 'x').value is None
-    assert str(share(0, 0)).split() == ['–', '%', '–']
+    assert fraction(0, 0).value is mean([], 'Å', 'x').value is median([], 'Å', 'x').value is None
+    assert str(fraction(0, 0)).split() == ['–', '%', '–']
     assert median([3.0, 1.0, 2.0], 'Å', 'x').value == 2 and median([1.0, 2.0], 'Å', 'x').value == 1.5
     assert str(Figure(0.5, 'molecules', reference=0.25)).split() == ['50.00', '%', '25.00']

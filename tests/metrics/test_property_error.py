@@ -46,8 +46,8 @@ def test_what_the_errors_are():
     real = [molecule(n) for n in (1, 2, 3)]
     generated = [molecule(2), None, molecule(4), Data(z=torch.tensor([6]), pos=torch.full((1, 3), torch.nan)),
                  Data(z=torch.tensor([6, 6]), pos=torch.tensor([[0.0, 0.0, 0.0], [0.1, 0.0, 0.0]]))]
-    wanted, labels = torch.tensor([13.0, 0.0, 20.0, 0.0, 99.0]), torch.tensor([6.0, 12.0, 20.0])
-    result = property_error(mass, generated, wanted, real, labels, torch.tensor([1, 2, 3]), labels - labels % 6)
+    requested, labels = torch.tensor([13.0, 0.0, 20.0, 0.0, 99.0]), torch.tensor([6.0, 12.0, 20.0])
+    result = property_error(mass, generated, requested, real, labels, torch.tensor([1, 2, 3]), labels - labels % 6)
     assert (result.mae, result.num_failed, result.num_requested) == (pytest.approx(2.5), 3, 5)
     assert result.predicted == (mass([generated[0]]).item(), None, mass([generated[2]]).item(), None, None)
     assert result.regressor == pytest.approx(2 / 3) and result.size_only == pytest.approx(2 / 3)
@@ -116,15 +116,15 @@ def test_the_protocol_on_real_molecules(qm9):
     test, labels = take('test', 2000)
     train_sizes = torch.tensor([data.z.numel() for data in train])
 
-    def judge(wanted):
-        return property_error(regressor, test, wanted, test, labels, train_sizes, train_labels)
+    def judge(requested):
+        return property_error(regressor, test, requested, test, labels, train_sizes, train_labels)
     own, other = judge(labels), judge(labels.roll(1))
     assert own.mae == own.regressor < 0.75 * own.size_only < 0.75 * own.random
     assert other.mae == pytest.approx(own.random, rel=0.03)
 
 
 @pytest.mark.parametrize('changes, message', [
-    (dict(wanted=torch.ones(3)), r"'wanted' must be \[2\] \(got \(3,\)\)"),
+    (dict(requested=torch.ones(3)), r"'requested' must be \[2\] \(got \(3,\)\)"),
     (dict(generated=[None, None]), r"'generated' must hold at least one molecule that can be read \(got none of 2\)"),
     (dict(regressor=lambda m: torch.ones(1, len(m))), r"'regressor' must return one value a molecule, \[2\]"),
     (dict(regressor=lambda m: torch.full((len(m), ), torch.nan)), r"expected finite values"),
@@ -135,7 +135,7 @@ def test_the_protocol_on_real_molecules(qm9):
     (dict(real=[molecule(2)], labels=torch.ones(1)), r"'labels' must hold at least 2 values \(got 1\)"),
 ], ids=range(8))
 def test_errors(changes, message):
-    good = dict(regressor=mass, generated=[molecule(2), molecule(3)], wanted=torch.ones(2),
+    good = dict(regressor=mass, generated=[molecule(2), molecule(3)], requested=torch.ones(2),
                 real=[molecule(2), molecule(3)], labels=torch.ones(2), train_sizes=torch.tensor([2, 3]),
                 train_labels=torch.ones(2))
     with pytest.raises(ValueError, match=message):

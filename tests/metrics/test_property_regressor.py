@@ -32,18 +32,18 @@ def test_two_atoms_in_one_place_have_a_value(model):
 def test_it_is_the_regressor_of_the_protocol(model):
     sample = QM9Sample()[:40]
     labels, sizes = sample.homo, torch.tensor([data.z.numel() for data in sample])
-    judge, real = PropertyRegressor(model), list(sample)
-    wanted = judge(real[:10])
-    error = property_error(judge, real[:10], wanted, real, labels, sizes, labels)
+    regressor, real = PropertyRegressor(model), list(sample)
+    requested = regressor(real[:10])
+    error = property_error(regressor, real[:10], requested, real, labels, sizes, labels)
     assert error.mae == 0 < error.regressor
-    assert error.regressor == pytest.approx(float((judge(real) - labels).abs().mean()))
+    assert error.regressor == pytest.approx(float((regressor(real) - labels).abs().mean()))
 
 
 def test_it_knows_what_it_predicts_from_the_file(model, tmp_path):
     model.save_pretrained(tmp_path / 'homo', target='homo', unit='eV')
-    judge = PropertyRegressor.from_pretrained(tmp_path / 'homo')
-    assert (judge.target, judge.unit) == ('homo', 'eV')
-    assert repr(judge).startswith('PropertyRegressor(homo [eV], PaiNN(')
+    regressor = PropertyRegressor.from_pretrained(tmp_path / 'homo')
+    assert (regressor.target, regressor.unit) == ('homo', 'eV')
+    assert repr(regressor).startswith('PropertyRegressor(homo [eV], PaiNN(')
     config = tmp_path / 'homo' / 'config.json'
     config.write_text(json.dumps({k: v for k, v in json.loads(config.read_text()).items() if k != 'unit'}))
     with pytest.raises(ValueError, match=r"must state the 'target' and the 'unit' of what the model predicts \(got"):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch_geometric.data import Data
 
-from torch_geometric_inertial.testing import random_rotation
+from torch_geometric_inertial.testing import assert_equivariant, random_motion, random_rotation
 
 
 @pytest.mark.parametrize('name', VARIANTS)
@@ -24,15 +24,11 @@ def test_scalars_stay_and_vectors_turn(name):
 
 
 @given(seed=st.integers(0, 10**6), size=st.sampled_from(SIZES))
-def test_twenty_poses(seed, size):
-    model, data, turn = small(vector_head='conservative'), cloud(size, seed), turn_of(seed)
-    scalars, vectors = run(model, data)
-    label = torch.randperm(size, generator=torch.Generator().manual_seed(seed))
-    away = torch.randn(3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 1e3
-    moved = Data(z=data.z[label], pos=data.pos[label] @ turn.T + away)
-    other_scalars, other_vectors = run(model, moved)
-    close(other_scalars, scalars, 1e-9)
-    close(other_vectors, (vectors @ turn.T)[label], 1e-8)
+def test_energies_and_forces_under_motions_and_permutations(seed, size):
+    model, data = small(vector_head='conservative'), cloud(size, seed)
+    moved = random_motion(data, seed, shift=1e3)
+    close(run(model, moved)[0], run(model, data)[0], 1e-9)
+    assert_equivariant(lambda molecule: run(model, molecule)[1], data, seed=seed, atol=1e-8)
 
 
 def test_float32_far_away_and_planar():

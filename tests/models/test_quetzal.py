@@ -120,12 +120,12 @@ def test_the_pose_of_the_paper_is_the_inertial_frame(qm9):
     for molecule in qm9[8:]:
         turn = torch.linalg.qr(torch.randn(3, 3, generator=generator, dtype=torch.float64))[0]
         pos = molecule.pos.double() @ turn + torch.randn(3, generator=generator)
-        centred = pos - pos.mean(0)
-        u, s, _ = torch.linalg.svd(centred.T)
+        centered = pos - pos.mean(0)
+        u, s, _ = torch.linalg.svd(centered.T)
         if s.diff().abs().min() < 0.3:
             continue  # axes that are nearly equal
         framed = InertialFrame()(Data(z=molecule.z, pos=pos)).pos
-        torch.testing.assert_close(framed.abs(), (centred @ u).abs(), atol=1e-6, rtol=0)
+        torch.testing.assert_close(framed.abs(), (centered @ u).abs(), atol=1e-6, rtol=0)
 
 
 def test_it_learns_molecules_by_heart_and_writes_them(qm9):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from torch_geometric_inertial.chem.pairs import Pairs, close_pairs
+from torch_geometric_inertial.chem.pairs import AtomPairs, close_pairs
 from torch_geometric_inertial.elements import ATOMIC_NUMBERS, MIN_DISTANCE, SYMBOLS
 
 
@@ -59,7 +59,7 @@ def table_bonds(z: Tensor, pos: Tensor, ptr: Tensor) -> Bonds:
     return pair_bonds(z, close_pairs(pos, ptr, float(longest_bonds().max()) / 100))
 
 
-def pair_bonds(z: Tensor, pairs: Pairs) -> Bonds:
+def pair_bonds(z: Tensor, pairs: AtomPairs) -> Bonds:
     r"""The bonds of :func:`table_bonds` among pairs of atoms that are near each other."""
     z = z.clamp(0, len(SYMBOLS) - 1)
     limit = longest_bonds().to(z.device)[:, z[pairs.ends[0]], z[pairs.ends[1]]]  # [3, P]

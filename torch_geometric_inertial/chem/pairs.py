@@ -9,13 +9,13 @@ _PAIRS_AT_ONCE = 4_000_000
 _SMALL = 128
 
 
-class Pairs(NamedTuple):
+class AtomPairs(NamedTuple):
     """Pairs of atoms of the same molecule: ``ends`` [2, P] with ``ends[0] < ends[1]``, ``distance`` [P] in Å."""
     ends: Tensor
     distance: Tensor
 
 
-def close_pairs(pos: Tensor, ptr: Tensor, cutoff: float) -> Pairs:
+def close_pairs(pos: Tensor, ptr: Tensor, cutoff: float) -> AtomPairs:
     r"""All pairs of atoms of the same molecule that are nearer than :obj:`cutoff`, sorted by their atoms.
 
     Works on packed molecules, in slices of bounded memory; an atom at a non-finite position is in no pair.
@@ -40,7 +40,7 @@ def close_pairs(pos: Tensor, ptr: Tensor, cutoff: float) -> Pairs:
     length = (pos[a] - pos[b]).square().sum(-1).sqrt()
     near = (length < cutoff).nonzero().squeeze(-1)
     near = near[torch.argsort(a[near] * pos.size(0) + b[near])]
-    return Pairs(torch.stack([a[near], b[near]]), length[near])
+    return AtomPairs(torch.stack([a[near], b[near]]), length[near])
 
 
 def _near_in_equal(pos: Tensor, first: Tensor, size: int, cutoff: float) -> tuple[Tensor, Tensor]:

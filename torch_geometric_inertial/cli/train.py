@@ -16,6 +16,7 @@ from torch_geometric_inertial.cli.arguments import names as names_of
 from torch_geometric_inertial.cli.files import place_of, read_records
 from torch_geometric_inertial.datasets import QM9Sample
 from torch_geometric_inertial.models import AtomAutoregressor, InertialAR
+from torch_geometric_inertial.models.bonded_config import BondedConfig
 from torch_geometric_inertial.models.bonded_tokenization import read_molecules
 from torch_geometric_inertial.nn.atom_vocabulary import AtomVocabulary, atom_types_of
 from torch_geometric_inertial.training import FitConfig, PackedMolecules, RandomOrder, RandomPose, fit
@@ -24,7 +25,7 @@ from torch_geometric_inertial.transforms import FunctionalGroups, InertialFrame,
 
 CHUNK = 512  #: Molecules that are checked together.
 READ = ('z', 'pos', 'edge_index', 'edge_attr', 'formal_charge', 'groups')
-WALKS = 0.3  #: Share of molecules with bonds that are read in the order of a random walk.
+WALKS = 0.3  #: Fraction of the molecules with bonds that are read in the order of a random walk.
 POSES = {'InertialAR': RandomPose(30.0, 0.5)}  #: Of models without bonds; others see all poses, moved by about 1 Å.
 
 
@@ -71,7 +72,7 @@ def train(
         kind = generator_class(model)
         config = kind.config_class.preset(preset, **fields)
         vocabulary = None if groups is None else FunctionalGroups(groups)
-    bonds = getattr(config, 'bonds', False)  # a generator may know nothing of them
+    bonds = isinstance(config, BondedConfig) and config.bonds
     if bonds:
         items, labels = with_readable_bonds(items, labels, config.max_closures)
     prepare = canonical(config.order) if config.order in ORDERS else InertialFrame()

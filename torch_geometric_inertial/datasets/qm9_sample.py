@@ -18,7 +18,7 @@ class QM9Sample(InMemoryDataset):
     r"""10,000 molecules drawn at random from the training part of the EDM split of QM9 (fluorine-free), with DFT
     geometries, embedded in the package: nothing is downloaded and no folder is written.
 
-    Each item is a :class:`~torch_geometric.data.Data` with ``z`` [N], ``pos`` [N, 3] (Å, to 1e-4 Å, centred),
+    Each item is a :class:`~torch_geometric.data.Data` with ``z`` [N], ``pos`` [N, 3] (Å, to 1e-4 Å, centered),
     ``edge_index`` [2, E] (both directions), ``edge_attr`` [E] (Kekulé bond orders 1, 2, 3), ``formal_charge`` [N],
     ``homo`` [1] and ``gap`` [1] (eV; the gap of two thirds is not in the sample, NaN) and ``idx`` [1] (the molecule's
     index in QM9, as in :class:`torch_geometric.datasets.QM9`: its GDB number less one).

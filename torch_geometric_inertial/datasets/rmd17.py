@@ -108,8 +108,8 @@ class RevisedMD17(CheckedInMemoryDataset):
 
 def frame_means(pos: torch.Tensor, energy: torch.Tensor, force: torch.Tensor) -> list[float]:
     r"""What identifies a set of frames whatever their order and precision: means of E, E², |F|² and |x|²."""
-    centred = energy - energy.mean()
-    return [float(x.double().mean()) for x in (energy, centred.square(), force.square(), pos.square())]
+    centered = energy - energy.mean()
+    return [float(x.double().mean()) for x in (energy, centered.square(), force.square(), pos.square())]
 
 
 def check_frames(key: str, pos: torch.Tensor, energy: torch.Tensor, force: torch.Tensor) -> None:

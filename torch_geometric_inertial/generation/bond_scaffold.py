@@ -100,15 +100,15 @@ class BondScaffold:
 
     def walk(self, generator: torch.Generator) -> BondScaffold:
         r"""The same atoms in the order of a walk along the bonds, depth first, from a random one, as SMILES have."""
-        chance = torch.rand(self.num_heavy, generator=generator, dtype=torch.float32).tolist()
-        stack, path, seen = [max(range(self.num_heavy), key=chance.__getitem__)], list[int](), set[int]()
+        uniform = torch.rand(self.num_heavy, generator=generator, dtype=torch.float32).tolist()
+        stack, path, seen = [max(range(self.num_heavy), key=uniform.__getitem__)], list[int](), set[int]()
         while stack:
             atom = stack.pop()
             if atom in seen:
                 continue
             seen.add(atom)
             path.append(atom)
-            stack += sorted(self.order[atom].nonzero().flatten().tolist(), key=chance.__getitem__)
+            stack += sorted(self.order[atom].nonzero().flatten().tolist(), key=uniform.__getitem__)
         return self.reorder(torch.tensor(path))
 
     def reorder(self, perm: Tensor) -> BondScaffold:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch_geometric_inertial.chem.bond_tables import Bonds, allowed_valences, pair_bonds, valences
 from torch_geometric_inertial.chem.plain import Plain
 from torch_geometric_inertial.chem.verdicts import Verdict, judge_edm
-from torch_geometric_inertial.metrics.figure import Figure, share
+from torch_geometric_inertial.metrics.figure import Figure, fraction
 from torch_geometric_inertial.metrics.intervals import ratio_interval
 from torch_geometric_inertial.metrics.preflight import Molecules, Screened, screen
 from torch_geometric_inertial.metrics.processes import Failure, run_anywhere
@@ -49,8 +49,8 @@ class EDMProtocol(Protocol):
                  'uniqueness', 'valid_and_unique')
         figures |= {
             'atom_stability': atoms,
-            'molecule_stability': share(int(stable.molecule.sum()), total),
-            'valid_and_connected': share(both, total),
+            'molecule_stability': fraction(int(stable.molecule.sum()), total),
+            'valid_and_connected': fraction(both, total),
         }
         return Judged(status, smiles, {name: figures[name] for name in names}, {'stable': stable.molecule.tolist()})
 

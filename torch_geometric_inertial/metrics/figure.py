@@ -14,9 +14,9 @@ class Figure:
 
     Args:
         value: The number; :obj:`None` where there is nothing to count. Shares are in [0, 1].
-        of: What a share is a share of, or whose mean it is.
-        unit: ``'share'``, or the unit of a mean.
-        count: Of a share: how many.
+        of: What a fraction is a fraction of, or whose mean it is.
+        unit: ``'fraction'``, or the unit of a mean.
+        count: Of a fraction: how many.
         total: Of how many.
         interval: 95 % confidence interval.
         reference: The same number on reference data.
@@ -24,7 +24,7 @@ class Figure:
     """
     value: float | None
     of: str
-    unit: str = 'share'
+    unit: str = 'fraction'
     count: int | None = None
     total: int | None = None
     interval: tuple[float, float] | None = None
@@ -32,9 +32,9 @@ class Figure:
     protocol: str = ''
 
     def __str__(self) -> str:
-        scale, digits = (100, 2) if self.unit == 'share' else (1, 4)
+        scale, digits = (100, 2) if self.unit == 'fraction' else (1, 4)
         ends = '' if self.interval is None else ' – '.join(f'{scale * x:7.{digits}f}' for x in self.interval)
-        unit = '%' if self.unit == 'share' else self.unit
+        unit = '%' if self.unit == 'fraction' else self.unit
         return f'{number(self)} {unit:9} {ends:17} {number(self, self.reference)}'.rstrip()
 
 
@@ -43,11 +43,11 @@ def number(figure: Figure, value: float | None = math.nan) -> str:
     shown = figure.value if value is not None and math.isnan(value) else value
     if shown is None:
         return f'{"–":>8}'
-    return f'{100 * shown:8.2f}' if figure.unit == 'share' else f'{shown:8.4f}'
+    return f'{100 * shown:8.2f}' if figure.unit == 'fraction' else f'{shown:8.4f}'
 
 
-def share(count: int, total: int, of: str = 'molecules') -> Figure:
-    r"""A share with Wilson's interval."""
+def fraction(count: int, total: int, of: str = 'molecules') -> Figure:
+    r"""A fraction with Wilson's interval."""
     value = count / total if total else None
     return Figure(value, of, count=count, total=total, interval=wilson_interval(count, total))
 

@@ -21,7 +21,8 @@ JUDGED_AGAIN = ('ok', 'valence', 'radical')
 
 @dataclass(frozen=True)
 class HitRate:
-    r"""How often wishes came true. All are shares of the molecules *requested*: one that failed has no group.
+    r"""How often molecules have the groups that were asked for. All are fractions of the molecules *requested*: one
+    that failed has no group.
 
     Args:
         report: Stability, validity, V×U, … of the molecules.
@@ -51,7 +52,7 @@ class HitRate:
         return json.dumps(dataclasses.asdict(self))
 
     def __str__(self) -> str:
-        rows = [('all wanted groups', self.hit_rate, self.report.num_requested, 'hit_rate'),
+        rows = [('all requested groups', self.hit_rate, self.report.num_requested, 'hit_rate'),
                 ('and no other', self.exact_rate, self.report.num_requested, 'exact_rate')]
         rows += [(name, rate, self.asked[name], name) for name, rate in self.rates.items()]
         lines = [f'{"":20} {"hit %":>6}  95 % interval    asked']
@@ -93,11 +94,11 @@ def hit_rate(
     shape = (len(items), len(patterns))
     if groups.shape not in (shape, shape[1:]):
         raise ValueError(f"'groups' must be [{shape[1]}] or [{shape[0]}, {shape[1]}] (got {tuple(groups.shape)})")
-    wanted = groups.detach().cpu().expand(shape)
-    if not bool(((wanted == 0) | (wanted == 1)).all()):
-        raise ValueError(f"'groups' must be 0 or 1 (got {wanted[(wanted != 0) & (wanted != 1)][0]})")
-    wanted = wanted.bool()
-    if not bool(wanted.any()):
+    requested = groups.detach().cpu().expand(shape)
+    if not bool(((requested == 0) | (requested == 1)).all()):
+        raise ValueError(f"'groups' must be 0 or 1 (got {requested[(requested != 0) & (requested != 1)][0]})")
+    requested = requested.bool()
+    if not bool(requested.any()):
         raise ValueError("'groups' must ask for at least one group (got none)")
     report = evaluate(items, protocol, reference)
     found = torch.zeros(shape, dtype=torch.bool)
@@ -110,10 +111,10 @@ def hit_rate(
             sound[i] = True
         except ValueError:
             continue
-    hit = (found | ~wanted).all(dim=1) & sound
-    exact = (found == wanted).all(dim=1) & sound
-    asked = dict(zip(patterns, wanted.sum(0).tolist(), strict=True))
-    hits = dict(zip(patterns, (found & wanted).sum(0).tolist(), strict=True))
+    hit = (found | ~requested).all(dim=1) & sound
+    exact = (found == requested).all(dim=1) & sound
+    asked = dict(zip(patterns, requested.sum(0).tolist(), strict=True))
+    hits = dict(zip(patterns, (found & requested).sum(0).tolist(), strict=True))
     counts = {'hit_rate': (int(hit.sum()), len(items)), 'exact_rate': (int(exact.sum()), len(items))}
     counts |= {name: (hits[name], asked[name]) for name in patterns if asked[name] > 0}
     return HitRate(

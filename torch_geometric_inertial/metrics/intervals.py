@@ -6,12 +6,12 @@ Z95 = 1.959964  #: Of the normal distribution, 95 % lie within so many standard 
 
 
 def wilson_interval(count: int, total: int) -> tuple[float, float] | None:
-    """95 % confidence interval of a share (Wilson, 1927); :obj:`None` of nothing."""
+    """95 % confidence interval of a fraction (Wilson, 1927); :obj:`None` of nothing."""
     if total == 0:
         return None
-    z2, share = Z95**2, count / total
-    center = (share + z2 / (2 * total)) / (1 + z2 / total)
-    half = math.sqrt(z2 * (share * (1 - share) / total + z2 / (4 * total**2))) / (1 + z2 / total)
+    z2, fraction = Z95**2, count / total
+    center = (fraction + z2 / (2 * total)) / (1 + z2 / total)
+    half = math.sqrt(z2 * (fraction * (1 - fraction) / total + z2 / (4 * total**2))) / (1 + z2 / total)
     return max(0.0, center - half), min(1.0, center + half)
 
 
@@ -32,6 +32,6 @@ def ratio_interval(counts: Sequence[int], totals: Sequence[int]) -> tuple[float,
     total = sum(totals)
     if total == 0:
         return None
-    share = sum(counts) / total
-    half = Z95 * math.sqrt(math.fsum((a - share * n)**2 for a, n in zip(counts, totals, strict=True))) / total
-    return max(0.0, share - half), min(1.0, share + half)
+    fraction = sum(counts) / total
+    half = Z95 * math.sqrt(math.fsum((a - fraction * n)**2 for a, n in zip(counts, totals, strict=True))) / total
+    return max(0.0, fraction - half), min(1.0, fraction + half)

@@ -13,7 +13,7 @@ from torch_geometric_inertial.chem.bonds import distance_bonds
 from torch_geometric_inertial.chem.equivalent import MAX_ORDERS, best_order, match_orders
 from torch_geometric_inertial.chem.plain import Plain, plain_mol
 from torch_geometric_inertial.metrics.evaluate import default_protocol, judge
-from torch_geometric_inertial.metrics.figure import Figure, share
+from torch_geometric_inertial.metrics.figure import Figure, fraction
 from torch_geometric_inertial.metrics.inputs import as_items
 from torch_geometric_inertial.metrics.preflight import Molecules
 from torch_geometric_inertial.metrics.protocol import get_protocol
@@ -81,8 +81,8 @@ def memorization(molecules: Molecules, training: Molecules, threshold: float = 0
             if nearest[i] is None or distance < rmsd[i]:
                 nearest[i], rmsd[i] = j, distance
     valid = sum(smiles is not None for smiles in report.smiles)
-    known = share(sum(j is not None for j in nearest), valid, 'valid')
-    return Memorization(known, share(sum(x < threshold for x in rmsd), valid, 'valid'), tuple(nearest), tuple(rmsd),
+    known = fraction(sum(j is not None for j in nearest), valid, 'valid')
+    return Memorization(known, fraction(sum(x < threshold for x in rmsd), valid, 'valid'), tuple(nearest), tuple(rmsd),
                         rules.key)
 
 

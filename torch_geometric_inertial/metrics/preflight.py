@@ -9,7 +9,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from torch_geometric_inertial.chem.bond_tables import longest_bonds
-from torch_geometric_inertial.chem.pairs import Pairs, close_pairs
+from torch_geometric_inertial.chem.pairs import AtomPairs, close_pairs
 from torch_geometric_inertial.data import check_tensors, molecules_of
 from torch_geometric_inertial.elements import MIN_DISTANCE, SYMBOLS
 
@@ -32,7 +32,7 @@ class Screened(NamedTuple):
     fit: Tensor
     status: list[str]
     items: list[Data | None]
-    pairs: Pairs
+    pairs: AtomPairs
 
 
 def screen(molecules: Molecules, elements: Sequence[int], num_requested: int | None = None) -> Screened:

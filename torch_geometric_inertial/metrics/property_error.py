@@ -115,14 +115,14 @@ def formula_only_mae(train_molecules: tuple[Tensor, Tensor], train_labels: Tenso
     return float(((formula(*molecules) @ solution).squeeze(1) - labels).abs().mean())
 
 
-def property_error(regressor: Regressor, generated: Sequence[Data | None], wanted: Tensor, real: Sequence[Data],
+def property_error(regressor: Regressor, generated: Sequence[Data | None], requested: Tensor, real: Sequence[Data],
                    labels: Tensor, train_sizes: Tensor, train_labels: Tensor) -> PropertyError:
     r"""Judges molecules by the value that was asked for.
 
     Args:
         regressor: Trained on molecules that the generator has not seen; :func:`halves` makes such.
         generated: One a request; :obj:`None` for a failed one.
-        wanted: What was asked for [B].
+        requested: What was asked for [B].
         real: Molecules that the regressor has not seen.
         labels: Their values [R].
         train_sizes: Numbers of atoms of the training molecules [M].
@@ -133,15 +133,15 @@ def property_error(regressor: Regressor, generated: Sequence[Data | None], wante
             can be read.
     """
     generated = list(generated)
-    if wanted.shape != (len(generated), ):
-        raise ValueError(f"'wanted' must be [{len(generated)}] (got {tuple(wanted.shape)})")
+    if requested.shape != (len(generated), ):
+        raise ValueError(f"'requested' must be [{len(generated)}] (got {tuple(requested.shape)})")
     status = screen(generated, range(1, 119)).status
     read = torch.tensor([name == 'ok' for name in status], dtype=torch.bool)
     if not bool(read.any()):
         raise ValueError(f"'generated' must hold at least one molecule that can be read (got none of {len(generated)})")
     of_generated = _predict(regressor, [data for data, ok in zip(generated, read, strict=True) if ok])
     of_real = _predict(regressor, list(real))
-    asked, of_generated = _same_size(wanted.detach().cpu()[read], of_generated)
+    asked, of_generated = _same_size(requested.detach().cpu()[read], of_generated)
     labels, of_real = _same_size(labels, of_real)
     sizes = torch.tensor([data.z.numel() for data in real])
     values = iter(of_generated.tolist())

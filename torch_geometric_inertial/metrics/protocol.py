@@ -8,7 +8,7 @@ from pkgutil import iter_modules
 from typing import ClassVar, NamedTuple
 
 from torch_geometric_inertial.elements import ATOMIC_NUMBERS
-from torch_geometric_inertial.metrics.figure import Figure, share
+from torch_geometric_inertial.metrics.figure import Figure, fraction
 from torch_geometric_inertial.metrics.preflight import Screened
 from torch_geometric_inertial.metrics.report import Distributions
 
@@ -110,9 +110,9 @@ def graph_figures(status: Sequence[str], smiles: Sequence[str | None], connected
     piece; ``connected``; ``uniqueness`` of the valid; ``valid_and_unique``."""
     total, valid = judged_total(status), [s for s in smiles if s is not None]
     return {
-        'ok': share(list(status).count('ok'), total),
-        'validity': share(len(valid), total),
-        'connected': share(sum(connected), total),
-        'uniqueness': share(len(set(valid)), len(valid), 'valid'),
-        'valid_and_unique': share(len(set(valid)), total),
+        'ok': fraction(list(status).count('ok'), total),
+        'validity': fraction(len(valid), total),
+        'connected': fraction(sum(connected), total),
+        'uniqueness': fraction(len(set(valid)), len(valid), 'valid'),
+        'valid_and_unique': fraction(len(set(valid)), total),
     }

@@ -138,6 +138,6 @@ def comparison(reports: Mapping[str, Report]) -> str:
         cells = [number(report.figures[name]) if name in report.figures else '–' for report in reports.values()]
         unit = next(report.figures[name].unit for report in reports.values() if name in report.figures)
         lines.append(f'{name.replace("_", " "):21}' + ''.join(f'{cell:>{width}}' for cell in cells)
-                     + f'  {"%" if unit == "share" else unit}')
+                     + f'  {"%" if unit == "fraction" else unit}')
     lines.append(f'{"requested":21}' + ''.join(f'{report.num_requested:>{width}}' for report in reports.values()))
     return '\n'.join(lines)

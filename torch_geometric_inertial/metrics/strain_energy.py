@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from torch_geometric_inertial.chem.strain import Strain
 from torch_geometric_inertial.chem.verdicts import Verdict, judge_bonds
-from torch_geometric_inertial.metrics.figure import mean, median, share
+from torch_geometric_inertial.metrics.figure import fraction, mean, median
 from torch_geometric_inertial.metrics.own_bonds import judge_graphs, own_bonds
 from torch_geometric_inertial.metrics.preflight import Screened
 from torch_geometric_inertial.metrics.processes import Failure, run
@@ -41,8 +41,8 @@ class StrainProtocol(Protocol):
         status = [one.status for one in verdicts]
         kept = {name: [x for x in column if x is not None] for name, column in columns.items()}
         of = 'relaxed molecules'
-        figures = {'ok': share(status.count('ok'), judged_total(status)),
-                   'relaxed': share(len(kept['strain']), judged_total(status))}
+        figures = {'ok': fraction(status.count('ok'), judged_total(status)),
+                   'relaxed': fraction(len(kept['strain']), judged_total(status))}
         for name, unit in (('strain', 'kcal/mol'), ('strain_per_atom', 'kcal/mol'), ('rmsd', 'Å')):
             figures |= {name: mean(kept[name], unit, of), f'{name}_median': median(kept[name], unit, of)}
         return Judged(status, [one.smiles for one in verdicts], figures, columns)

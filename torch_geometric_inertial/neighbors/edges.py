@@ -63,6 +63,8 @@ def edge_sum(w: Tensor, v: Tensor, edges: Edges) -> Tensor:
 
 
 class _EdgeDot(torch.autograd.Function):
+    """Not a registered operator with `register_autograd`: a schema cannot hold an `Edges`, whose transpose is made once
+    for all layers."""
     @staticmethod
     def forward(ctx, q: Tensor, k: Tensor, edges: Edges) -> Tensor:
         ctx.save_for_backward(q, k)

@@ -72,8 +72,8 @@ class DiffusionHead(nn.Module):
         shape = (num_draws, y.size(0))
         # one draw from each of num_draws equal parts of the distribution: the same mean with less noise
         part = torch.arange(num_draws, device=y.device).view(-1, 1, 1)
-        share = (part + torch.rand(*shape, 1, generator=generator, device=y.device, dtype=torch.float32)) / num_draws
-        log_sigma = self.noise_mean + self.noise_std * torch.special.ndtri(share.clamp(1e-6, 1 - 1e-6))
+        uniform = (part + torch.rand(*shape, 1, generator=generator, device=y.device, dtype=torch.float32)) / num_draws
+        log_sigma = self.noise_mean + self.noise_std * torch.special.ndtri(uniform.clamp(1e-6, 1 - 1e-6))
         sigma = log_sigma.exp()
         x = y + sigma * torch.randn(*shape, 3, generator=generator, device=y.device, dtype=torch.float32)
         c_skip, c_out, c_in = self.precondition(sigma)

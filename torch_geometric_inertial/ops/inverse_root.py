@@ -119,6 +119,8 @@ def _sylvester_backward(a: Tensor, x: Tensor, grad: Tensor) -> tuple[Tensor, Ten
         return -2 * symmetric(grad_q @ x), grad_q
 
 
+# The definitions are no registered operators, so they cannot use `register_autograd`; they have the derivatives of the
+# compiled ones, since those of `eigh` are infinite where two eigenvalues are equal.
 class _InverseRoot(torch.autograd.Function):
     @staticmethod
     def forward(ctx, c: Tensor) -> Tensor:

@@ -61,7 +61,8 @@ def _scatter_serves(src: Tensor) -> bool:
 
 
 class _ScatterSum(torch.autograd.Function):
-    """The second derivative of `torch_scatter.segment_csr` is silently wrong: its backward is not recorded. Ours is."""
+    """The second derivative of `torch_scatter.segment_csr` is silently wrong: its backward is not recorded. Ours is.
+    (`register_autograd` is for operators of our own.)"""
     @staticmethod
     def forward(ctx, src: Tensor, ptr: Tensor) -> Tensor:
         ctx.save_for_backward(ptr)

@@ -24,7 +24,7 @@ def figures_table(reports: Mapping[str, Report], colors: Mapping[str, str]) -> s
     for key in dict.fromkeys(key for report in reports.values() for key in report.figures):
         shown = {name: report.figures[key] for name, report in reports.items() if key in report.figures}
         one = next(iter(shown.values()))
-        unit = '%' if one.unit == 'share' else one.unit
+        unit = '%' if one.unit == 'fraction' else one.unit
         cells = ''.join(f'<td>{_cell(shown[name]) if name in shown else "–"}</td>' for name in reports)
         for names in columns.values():
             found = next((shown[name] for name in names if name in shown), None)
@@ -51,7 +51,7 @@ def _scale(shown: Mapping[str, Figure], colors: Mapping[str, str]) -> str:
     points = [x for one in figures for x in (one.value, one.reference, *(one.interval or ())) if x is not None]
     if not points:
         return ''
-    low, high = (0.0, 1.0) if figures[0].unit == 'share' else (min(0.0, *points), max(0.0, *points) * 1.05 or 1.0)
+    low, high = (0.0, 1.0) if figures[0].unit == 'fraction' else (min(0.0, *points), max(0.0, *points) * 1.05 or 1.0)
     place = lambda x: round(6 + (WIDTH - 12) * (x - low) / (high - low), 1)  # noqa: E731
     height = ROW * len(figures) + 5
     drawn = [f'<line x1="{place(low)}" x2="{place(high)}" y1="{height - 1}" y2="{height - 1}" stroke="#d5dae0"/>']

@@ -78,11 +78,11 @@ def _chart(title: str, unit: str, own: Mapping[str, Histogram], reference: Histo
             f'<svg viewBox="0 0 {WIDTH} {HEIGHT + AXIS}">{"".join(marks)}</svg></figure>')
 
 
-def _quantile(bins: Histogram, share: float) -> int:
+def _quantile(bins: Histogram, fraction: float) -> int:
     total, passed = sum(bins.values()), 0
     for i in sorted(bins):
         passed += bins[i]
-        if passed >= share * total:
+        if passed >= fraction * total:
             return i
     return max(bins)
 

@@ -43,8 +43,8 @@ def traverse_orders(pos: Tensor, ptr: Tensor, generator: torch.Generator | None 
     nearest, total, weight = torch.full_like(dense[..., 0], torch.inf), torch.zeros_like(dense[..., 0]), 0.0
     logits, order = torch.zeros_like(nearest), []
     for _ in range(left.size(1)):
-        chance = torch.rand(left.shape, generator=generator, device=pos.device).clamp(min=1e-30)
-        draw = (logits - (-chance.log()).log()).masked_fill(~left, -torch.inf).argmax(dim=1)  # Gumbel's trick
+        uniform = torch.rand(left.shape, generator=generator, device=pos.device).clamp(min=1e-30)
+        draw = (logits - (-uniform.log()).log()).masked_fill(~left, -torch.inf).argmax(dim=1)  # Gumbel's trick
         order.append(draw)
         left = left.index_put((rows, draw), left.new_tensor(False))
         distance = (dense - dense[rows, draw].unsqueeze(1)).norm(dim=-1)
@@ -81,8 +81,8 @@ def walk_orders(z: Tensor, edge_index: Tensor, ptr: Tensor, generator: torch.Gen
         latest = (bonded * time.unsqueeze(2)).amax(dim=1)  # visit next to which an atom stands, 0 if next to none
         jump = torch.rand(batch_size, 1, generator=generator, device=z.device) < JUMP
         latest = torch.where(jump, latest.clamp(max=1), latest)
-        chance = torch.rand(batch_size, num, generator=generator, device=z.device)
-        draw = (latest + chance).masked_fill(~left, -1).argmax(dim=1)
+        uniform = torch.rand(batch_size, num, generator=generator, device=z.device)
+        draw = (latest + uniform).masked_fill(~left, -1).argmax(dim=1)
         time[rows, draw] = torch.where(left[rows, draw], t, time[rows, draw])
         left[rows, draw] = False
         if not bool(left.any()):

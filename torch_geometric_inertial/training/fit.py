@@ -227,18 +227,18 @@ class Fit:
 
     def fraction_done(self) -> float:
         r"""How much of the budget is spent, in steps or in time, whichever is further."""
-        share = self.step / self.config.num_steps
+        fraction = self.step / self.config.num_steps
         if self.config.max_minutes is not None:
             seconds = torch.tensor(self.seconds, device=self.world.device)
             if self.world.size > 1:
                 torch.distributed.broadcast(seconds, 0)
-            share = max(share, float(seconds) / (60 * self.config.max_minutes))
-        return share
+            fraction = max(fraction, float(seconds) / (60 * self.config.max_minutes))
+        return fraction
 
     def learning_rate(self) -> float:
-        c, share = self.config, self.fraction_done()
-        cosine = 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
-        warm = max((self.step + 1) / max(c.warmup_steps, 1), (self.step + 1) / (WARM_UP * c.num_steps), share / WARM_UP)
+        c, step, done = self.config, self.step + 1, self.fraction_done()
+        cosine = 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+        warm = max(step / max(c.warmup_steps, 1), step / (WARM_UP * c.num_steps), done / WARM_UP)
         return c.lr * min(1.0, warm) * (c.min_lr + (1 - c.min_lr) * cosine)
 
     # What the processes agree on -------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ class RelaxationInput:
         x + \mathcal{N}(0, \sigma^2), \qquad q\,x + (1 - q)\,c, \quad q \sim U(a, b), \qquad c .
 
     The conformer is one of the molecule's, drawn evenly, laid on the relaxed geometry by a proper rotation; so is what
-    comes out, and both are centred. The order of equivalent atoms must agree before, see
+    comes out, and both are centered. The order of equivalent atoms must agree before, see
     :func:`~torch_geometric_inertial.chem.match_orders`; the data sets see to it.
 
     Reads :obj:`conformers` [T, K, 3], :obj:`num_conformers` [B] and :obj:`pos_relaxed` [T, 3] of the batch, writes

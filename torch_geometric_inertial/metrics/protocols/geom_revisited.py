@@ -7,7 +7,7 @@ from importlib.resources import files
 
 from torch_geometric_inertial.chem.verdicts import judge_table
 from torch_geometric_inertial.elements import ATOMIC_NUMBERS
-from torch_geometric_inertial.metrics.figure import Figure, share
+from torch_geometric_inertial.metrics.figure import Figure, fraction
 from torch_geometric_inertial.metrics.intervals import ratio_interval
 from torch_geometric_inertial.metrics.own_bonds import judge_graphs, own_bonds
 from torch_geometric_inertial.metrics.preflight import Screened
@@ -44,7 +44,7 @@ class GEOMRevisited(Protocol):
         figures |= {
             'atom_stability': Figure(sum(stable) / sum(atoms) if sum(atoms) else None, 'atoms', count=sum(stable),
                                      total=sum(atoms), interval=ratio_interval(stable, atoms)),
-            'molecule_stability': share(sum(whole), judged_total(status)),
+            'molecule_stability': fraction(sum(whole), judged_total(status)),
         }
         return Judged(status, smiles, figures, {'stable': whole})
 

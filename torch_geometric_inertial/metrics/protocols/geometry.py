@@ -4,7 +4,7 @@ from __future__ import annotations
 import torch
 
 from torch_geometric_inertial.chem.verdicts import ring_sizes
-from torch_geometric_inertial.metrics.figure import Figure, share
+from torch_geometric_inertial.metrics.figure import Figure, fraction
 from torch_geometric_inertial.metrics.histograms import WIDTHS, distances, geometry_histograms
 from torch_geometric_inertial.metrics.own_bonds import own_bonds
 from torch_geometric_inertial.metrics.preflight import Screened
@@ -38,8 +38,8 @@ class Geometry(Protocol):
                 rings[size] = rings.get(size, 0) + 1
         found['ring_sizes'] = {'ring': dict(sorted(rings.items()))} if rings else {}
         total = judged_total(own.status)
-        figures = {'ok': share(own.status.count('ok'), total),
-                   'clash_free': share(sum(name in ('ok', 'disconnected') for name in own.status), total)}
+        figures = {'ok': fraction(own.status.count('ok'), total),
+                   'clash_free': fraction(sum(name in ('ok', 'disconnected') for name in own.status), total)}
         return Judged(own.status, [None] * len(own.status), figures, {}, found)
 
     def compare(self, distributions: Distributions, reference: Distributions) -> dict[str, Figure]:

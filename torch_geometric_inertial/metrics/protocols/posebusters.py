@@ -2,7 +2,7 @@ r"""The checks of PoseBusters."""
 from __future__ import annotations
 
 from torch_geometric_inertial.chem.verdicts import Verdict, judge_bonds
-from torch_geometric_inertial.metrics.figure import share
+from torch_geometric_inertial.metrics.figure import fraction
 from torch_geometric_inertial.metrics.own_bonds import judge_graphs, own_bonds
 from torch_geometric_inertial.metrics.preflight import Screened
 from torch_geometric_inertial.metrics.processes import Failure, run
@@ -50,10 +50,10 @@ class PoseBusters(Protocol):
         total = judged_total(status)
         energy_ok = passed.get('internal_energy', [None] * len(status))
         both = sum(name == 'ok' and good is True for name, good in zip(status, energy_ok, strict=True))
-        figures = {'ok': share(status.count('ok'), total), 'with_energy': share(both, total)}
+        figures = {'ok': fraction(status.count('ok'), total), 'with_energy': fraction(both, total)}
         for name, results in passed.items():
             made = [result for result in results if result is not None]
-            figures[name] = share(sum(made), len(made), 'checked')
+            figures[name] = fraction(sum(made), len(made), 'checked')
         return Judged(status, [one.smiles for one in verdicts], figures, dict(passed))
 
 

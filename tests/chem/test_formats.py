@@ -250,3 +250,33 @@ def test_data_items_are_read_as_numbers(tmp_path):
         read_sdf(path, fields=['smell'])
     with pytest.raises(ValueError, match=r"'fields' must not be one of z, pos, .* \(got 'pos'\)"):
         read_sdf(path, fields=['pos'])
+
+
+def test_a_stream_is_written_as_it_comes(tmp_path):
+    """One molecule is in memory at a time, and a stream that breaks leaves the last good file."""
+    alive = []
+
+    class Counted(Data):
+        def __init__(self, **fields):
+            super().__init__(**fields)
+            alive.append(1)
+
+        def __del__(self):
+            alive.pop()
+
+    def stream(num):
+        for _ in range(num):
+            assert len(alive) <= 1
+            yield Counted(z=WATER.z, pos=WATER.pos)
+
+    for write in (write_sdf, write_jsonl):
+        assert write(stream(50), tmp_path / 'a') == 50
+        before = (tmp_path / 'a').read_text()
+
+        def broken():
+            yield WATER
+            raise KeyError('the source broke')
+        with pytest.raises(KeyError):
+            write(broken(), tmp_path / 'a')
+        assert (tmp_path / 'a').read_text() == before
+    assert [p.name for p in tmp_path.iterdir()] == ['a']
