@@ -55,7 +55,7 @@ UNKNOWN = {
 }
 #: Packages that training from tensors does without. A guarded import (try) is no harm.
 OPTIONAL = {'rdkit', 'ase', 'jsonargparse', 'posebusters', 'matplotlib', 'PIL', 'py3Dmol', 'scipy', 'torch_scatter',
-            'lmdb'}
+            'lmdb', 'pyarrow', 'ray', 'msgpack'}
 
 
 class Import(NamedTuple):

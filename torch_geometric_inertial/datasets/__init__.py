@@ -1,4 +1,5 @@
 r"""Sets of 3D molecules, of surfaces and of particles."""
+from torch_geometric_inertial.datasets.arrow import ArrowMolecules
 from torch_geometric_inertial.datasets.conformers import ConformerDataset
 from torch_geometric_inertial.datasets.load_qm9 import load_qm9
 from torch_geometric_inertial.datasets.molecule3d import Molecule3D
@@ -15,6 +16,7 @@ __all__ = [
     'EXTENSIVE',
     'OC20',
     'QM9_TARGETS',
+    'ArrowMolecules',
     'ConformerDataset',
     'Molecule3D',
     'NBody',

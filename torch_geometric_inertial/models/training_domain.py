@@ -62,7 +62,10 @@ class TrainingDomain(ModelConfig):
 
     @classmethod
     def of_training_set(cls, data: Any) -> TrainingDomain | None:
-        r"""That of packed molecules with :obj:`z` and :obj:`ptr`; :obj:`None` for others, such as those on disk."""
+        r"""That of packed molecules with :obj:`z` and :obj:`ptr`, or what a set on disk states as :obj:`domain`;
+        :obj:`None` for others."""
+        if isinstance(stated := getattr(data, 'domain', None), dict):
+            return cls.of(None, stated)
         z, ptr = getattr(data, 'z', None), getattr(data, 'ptr', None)
         return cls.of_molecules(z, ptr) if isinstance(z, Tensor) and isinstance(ptr, Tensor) else None
 

@@ -38,8 +38,8 @@ WARM_UP = 0.1  #: Share of the budget that the warm-up takes at most.
 class TrainingSet(Protocol):
     r"""What :func:`fit` draws batches from, such as :class:`PackedMolecules` or :class:`PackedTargets`.
 
-    A set that is not in memory may have a method :obj:`digest()` that returns the hash of its content, such as one of
-    the hashes of its files. One with offsets :obj:`ptr` [M + 1] can be dealt out by atoms.
+    A set that is not in memory may have :obj:`digest()`, the hash of its content, and :obj:`shuffled(generator)`, a
+    random order [M] in which it is read fast. One with offsets :obj:`ptr` [M + 1] can be dealt out by atoms.
     """
     def __len__(self) -> int: ...
 
@@ -109,16 +109,16 @@ class Fit:
         # a predictor may have parts that its loss does not ask for
         self.parallel = model if world.size == 1 else DistributedDataParallel(model, find_unused_parameters=True)
         self.ema = AveragedModel(model)
-        self.weights = [p.detach() for p in model.parameters()]
-        self.averages = [p.detach() for p in self.ema.module.parameters()]
+        self.weights, self.averages = ([p.detach() for p in m.parameters()] for m in (model, self.ema.module))
         self.step, self.seconds, self.molecules_seen = 0, 0.0, 0
         self.saved_step, self.stopped_by, self.identity = -1, '', {}  # type: int, str, dict[str, Any]
 
     def _batches(self, data: TrainingSet, config: FitConfig) -> Batches:
+        shuffle = getattr(data, 'shuffled', None)
         if config.batch_atoms is not None:
             if self.sizes is None:
                 raise ValueError(f"'batch_atoms' needs data with offsets 'ptr' (got {type(data).__name__})")
-            return AtomBatches(self.sizes, config.batch_atoms, config.seed, self.num_parts)
+            return AtomBatches(self.sizes, config.batch_atoms, config.seed, self.num_parts, shuffle)
         if config.batch_size % self.num_parts != 0:
             raise ValueError(f"'batch_size' must be a multiple of processes * accumulate = {self.num_parts} "
                              f"(got {config.batch_size})")
@@ -127,9 +127,9 @@ class Fit:
             raise ValueError(f"'data' must hold a molecule for each of processes * accumulate = {self.num_parts} parts "
                              f"(got {len(data)})")
         if self.batch_size < config.batch_size:
-            warnings.warn(f"'batch_size' is {config.batch_size}, but there are {len(data)} molecules: "
-                          f"each step takes {self.batch_size}", stacklevel=4)
-        return MoleculeBatches(len(data), self.batch_size, config.seed)
+            warnings.warn(f"'batch_size' is {config.batch_size}, but there are {len(data)} molecules: each step takes "
+                          f'{self.batch_size}', stacklevel=4)
+        return MoleculeBatches(len(data), self.batch_size, config.seed, shuffle)
 
     def update_average(self) -> None:
         r"""What :meth:`AveragedModel.update_parameters` does, without its sorting of the parameters in every step."""
