@@ -16,15 +16,8 @@ import torch
 from torch_geometric_inertial import GeoMFormer, GeoMFormerConfig
 from torch_geometric_inertial.datasets import ConformerDataset, Molecule3D, PCQM4Mv2Conformers, QM9Sample
 from torch_geometric_inertial.models import AtomPredictor
-from torch_geometric_inertial.training import (
-    ConformerGapLoss,
-    FitConfig,
-    PackedTargets,
-    RelaxationInput,
-    fit_best,
-    predict_from_conformers,
-    relaxation_errors,
-)
+from torch_geometric_inertial.training import ConformerGapLoss, FitConfig, PackedTargets, RelaxationInput, fit_best
+from torch_geometric_inertial.training.conformer_gap import predict_from_conformers, relaxation_errors
 
 SMALL = dict(channels=64, heads=4, num_layers=4, num_kernels=32)
 FIT = FitConfig(num_steps=1_000_000, max_minutes=10.0, batch_size=32, lr=1e-3, betas=(0.9, 0.999), weight_decay=0.0,

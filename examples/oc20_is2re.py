@@ -17,15 +17,8 @@ from torch_geometric.data import Data
 from torch_geometric_inertial import GeoMFormer, GeoMFormerConfig
 from torch_geometric_inertial.datasets import OC20, guess_tags, read_relaxations
 from torch_geometric_inertial.metrics import relaxation_report
-from torch_geometric_inertial.training import (
-    FitConfig,
-    IS2RELoss,
-    IS2RSLoss,
-    NoisyNodes,
-    PackedTargets,
-    fit,
-    predict_is2re,
-)
+from torch_geometric_inertial.training import FitConfig, IS2RELoss, IS2RSLoss, NoisyNodes, PackedTargets, fit
+from torch_geometric_inertial.training.is2re import predict_is2re
 
 VALIDATION = ('val_id', 'val_ood_ads', 'val_ood_cat', 'val_ood_both')
 SMALL = dict(channels=32, heads=4, num_layers=2, num_kernels=32, cutoff=5.0, radius=(0.0, 5.0))
