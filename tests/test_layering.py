@@ -37,9 +37,10 @@ BELOW = {
     'calculators': {'data', 'models', 'elements'},
     'testing': {'data', 'fields', 'permute', 'frames', 'elements', 'chem'},
     'report': {'data', 'metrics', 'chem', 'frames', 'elements', 'files'},
+    'refinement': {'metrics', 'models', 'chem'},
     '__main__': {'cli'},
-    'cli': {'report', 'training', 'metrics', 'models', 'datasets', 'transforms', 'chem', 'nn', 'ops', 'frames',
-            'elements', 'data', 'files', 'signals'},
+    'cli': {'report', 'refinement', 'training', 'metrics', 'models', 'datasets', 'transforms', 'chem', 'nn', 'ops',
+            'frames', 'elements', 'data', 'files', 'signals'},
 }
 #: Part -> packages that it must not know.
 UNKNOWN = {

@@ -81,6 +81,8 @@ def test_svg_has_a_circle_for_an_atom_and_lines_for_bonds(tmp_path):
     assert len(drawn) == 5 + 3 and not elements(tmp_path / 'x.svg', 'image')
     assert len(elements(tmp_path / 'x.svg', 'line')) == 2 * (4 + 2 * 2)  # each with its edge
     texts = [''.join(one.itertext()) for one in elements(tmp_path / 'x.svg', 'text')]
+    draw_grid([METHANE], tmp_path / 'y.svg', size=100, names=['long ' * 30])
+    assert ''.join(elements(tmp_path / 'y.svg', 'text')[1].itertext()) == 'long long long lo…'
     assert texts[1] == 'a & <b>' and texts[2].startswith('●') and 'CO' in texts[2] and texts[4] == '–'
 
 

@@ -62,8 +62,14 @@ def _captions(scene: Scene | None, sheet: Sheet, i: int) -> list[str]:
         dot = f'<tspan fill="{RIGHT if scene.stable else WRONG}">{"●" if scene.stable else "○"}</tspan> '
         parts.append(_text(middle, line, height, dot + formula, escaped=True))
     if sheet.names is not None:
-        parts.append(_text(middle, line + sheet.name_strip, height * 0.72, sheet.names[i], color='#7a828c'))
+        parts.append(_text(middle, line + sheet.name_strip, height * 0.72, _cut(sheet.names[i], sheet.size,
+                                                                                height * 0.72), color='#7a828c'))
     return parts
+
+
+def _cut(name: str, width: float, height: float) -> str:
+    most = int(0.94 * width / (0.56 * height))  # letters of a usual width
+    return name if len(name) <= most else name[:most - 1] + '…'
 
 
 def _legend(numbers: Sequence[int], sheet: Sheet) -> list[str]:

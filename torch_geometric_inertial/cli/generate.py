@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from torch_geometric.data import Data
 from tqdm import tqdm
 
-from torch_geometric_inertial.cli.arguments import load_model, names
+from torch_geometric_inertial.chem import Properties
+from torch_geometric_inertial.cli.arguments import arguments, load_model, names
 from torch_geometric_inertial.cli.files import write_molecules
+from torch_geometric_inertial.refinement.generate import RefinementCounts, check_refinement, stream_refined
 
 
 def generate(
@@ -24,11 +28,14 @@ def generate(
     batch_size: int | None = None,
     max_atoms: int | None = None,
     shard: str = '0/1',
+    keep: str = 'all',
+    relax: str | None = None,
+    workers: int = 1,
     device: str = 'cpu',
 ) -> None:
     r"""Writes new molecules to a file. Molecules go to the file as they are written, so that any number fits in memory.
 
-    Example: inertial generate --num-samples 1000 --out molecules.sdf
+    Example: inertial generate --num-samples 1000 --keep ok --relax mmff --out molecules.sdf
 
     Args:
         num_samples: How many, of all shards together; the number may also stand alone after the command.
@@ -44,22 +51,43 @@ def generate(
         batch_size: Molecules at a time.
         max_atoms: Molecules that reach it are cut off.
         shard: 'i/n' writes the i-th of n parts, i from 0; the parts in order are the whole.
+        keep: all; or ok, which draws molecules that fail again: figures of the file are then not those of the model.
+            How many failed is told on stderr.
+        relax: mmff, MMFF94 of RDKit, or xtb, GFN2-xTB of tblite: the file has the relaxed places, and the generated
+            ones as a property.
+        workers: Processes to judge and to relax in.
         device: Such as 'cuda'.
     """
+    with arguments():
+        check_refinement(keep, relax, workers=workers)
     model = load_model(weights, device)
     part = parse_shard(shard)
-    molecules = model.stream(num_samples, groups=names(groups), properties=properties, guidance_scale=guidance_scale,
-                             temperature=temperature, top_p=top_p, num_steps=num_steps, seed=seed,
-                             batch_size=batch_size, max_atoms=max_atoms, shard=part)
+    settings: dict[str, Any] = dict(groups=names(groups), properties=properties, guidance_scale=guidance_scale,
+                                    temperature=temperature, top_p=top_p, num_steps=num_steps, seed=seed,
+                                    batch_size=batch_size, max_atoms=max_atoms, shard=part)
+    counts = RefinementCounts()
+    if keep == 'all' and relax is None:
+        molecules = model.stream(num_samples, **settings)
+    else:
+        molecules = stream_refined(model, num_samples, keep=keep, relax=relax, workers=workers, counts=counts,
+                                   **settings)
     first, end = (num_samples * i // part[1] for i in (part[0], part[0] + 1))
+    number = first - 1
 
     def titled() -> Iterator[Data]:
-        for i, data in enumerate(tqdm(molecules, total=end - first, unit='mol'), first):
-            data.title = f'molecule {i}'  # its number among those of all shards
+        nonlocal number
+        for data in tqdm(molecules, total=end - first, unit='mol'):
+            number = next(i for i in range(number + 1, end) if i not in counts.missing)
+            data.title = f'molecule {number}'  # its number among those of all shards
+            if 'pos_generated' in data:  # as a text, which files of all formats hold
+                data.properties = Properties(dict(pos_generated='; '.join(
+                    ' '.join(f'{x:.4f}' for x in xyz) for xyz in data.pos_generated.tolist())))
             yield data
 
     count = write_molecules(titled(), out)
     print(f'wrote {count} molecules to {out}')
+    if counts.drawn:
+        print(counts, file=sys.stderr)
 
 
 def parse_shard(shard: str) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 r"""How far molecules are from a minimum of the energy."""
 from __future__ import annotations
 
-from torch_geometric_inertial.chem.strain import Strain
+from torch_geometric_inertial.chem.minimize import Minimum
 from torch_geometric_inertial.chem.verdicts import Verdict, judge_bonds
 from torch_geometric_inertial.metrics.figure import fraction, mean, median
 from torch_geometric_inertial.metrics.own_bonds import judge_graphs, own_bonds
@@ -18,7 +18,7 @@ class StrainProtocol(Protocol):
     * ``strain``, ``strain_per_atom`` (kcal/mol), ``rmsd`` (Å): means, and medians, which a few explosions do not move.
     """
     needs_bonds = True
-    function: str  #: Of :mod:`torch_geometric_inertial.chem.strain`.
+    function: str  #: Of :mod:`torch_geometric_inertial.chem.minimize`.
     max_steps: int
     seconds: float  #: Time limit of a molecule.
 
@@ -28,14 +28,14 @@ class StrainProtocol(Protocol):
         chosen = [(i, plain) for i, (one, plain) in enumerate(zip(verdicts, own.plain, strict=True))
                   if one.status == 'ok' and plain is not None]
         calls = [(plain, self.max_steps) for _, plain in chosen]
-        found = run(f'torch_geometric_inertial.chem.strain:{self.function}', calls, workers or 1, self.seconds)
+        found = run(f'torch_geometric_inertial.chem.minimize:{self.function}', calls, workers or 1, self.seconds)
         columns: dict[str, list[float | None]] = {
             name: [None] * len(verdicts) for name in ('strain', 'strain_per_atom', 'rmsd')}
         for (i, plain), one in zip(chosen, found, strict=True):
             if isinstance(one, Failure):
                 verdicts[i] = Verdict(one.status, verdicts[i].smiles, True)
-            elif isinstance(one, Strain) and one.converged:
-                for name, value in (('strain', one.energy), ('strain_per_atom', one.energy / len(plain.z)),
+            elif isinstance(one, Minimum) and one.converged:
+                for name, value in (('strain', one.energy_drop), ('strain_per_atom', one.energy_drop / len(plain.z)),
                                     ('rmsd', one.rmsd)):
                     columns[name][i] = value
         status = [one.status for one in verdicts]

@@ -33,6 +33,7 @@ from torch_geometric_inertial.models.generator_input import (
     length_limit,
     molecule_batch,
     scaffold_of,
+    wanted_numbers,
 )
 from torch_geometric_inertial.models.log_likelihood import LogProb, bonded_log_prob, log_prob
 from torch_geometric_inertial.models.pretrained import Pretrained
@@ -114,7 +115,8 @@ class AtomAutoregressor(Pretrained, nn.Module):
 
     def stream(self, num_samples: int, *, groups: Tensor | list[str] | str | None = None,
                properties: dict | None = None, seed: int = 0, batch_size: int | None = None,
-               max_atoms: int | None = None, shard: tuple[int, int] = (0, 1), **sampling) -> Iterator[Data]:
+               max_atoms: int | None = None, shard: tuple[int, int] = (0, 1), index: Sequence[int] | None = None,
+               **sampling) -> Iterator[Data]:
         r"""The molecules of :meth:`generate` one by one, in order; only those being written are in memory.
 
         Args:
@@ -128,6 +130,7 @@ class AtomAutoregressor(Pretrained, nn.Module):
                 GPU :obj:`2048`)
             max_atoms (int, optional): Molecules that reach it are returned as they are, :obj:`finished=False`.
             shard (tuple): :math:`(i, n)`: the i-th of n consecutive parts; the parts in order are the whole.
+            index (list, optional): The numbers of the molecules to write, each once, instead of a shard's.
             **sampling: :obj:`temperature`, :obj:`place_temperature`, :obj:`top_p`, :obj:`num_steps`, :obj:`solver`,
                 :obj:`guidance_scale` and :obj:`valence_mask`, see
                 :class:`~torch_geometric_inertial.generation.SamplingConfig`.
@@ -135,12 +138,9 @@ class AtomAutoregressor(Pretrained, nn.Module):
         Raises:
             ValueError: On arguments out of range.
         """
-        i, n = shard
-        if not 0 <= i < n:
-            raise ValueError(f"'shard' must be (i, n) with 0 <= i < n (got {tuple(shard)})")
         check_whole(num_samples=num_samples, seed=seed, batch_size=batch_size)
+        index = wanted_numbers(num_samples, shard, index)
         max_atoms = length_limit(self.network, max_atoms)
-        index = range(num_samples * i // n, num_samples * (i + 1) // n)
         config = self._sampling_config(groups, properties, sampling)
         requests = self._requests(num_samples, index, max_atoms, groups, properties)
         return self._write(requests, config, seed, batch_size, max_atoms)

@@ -156,6 +156,22 @@ def check_whole(**numbers: Any) -> None:
             raise ValueError(f"'{name}' must be at least 1 (got {value})")
 
 
+def wanted_numbers(num_samples: int, shard: tuple[int, int], index: Sequence[int] | None) -> Sequence[int]:
+    r"""The numbers of the molecules to write: those that are given, or those of a shard.
+
+    Raises:
+        ValueError: If there is no such shard, or a number is there twice or out of range.
+    """
+    i, n = shard
+    if not 0 <= i < n:
+        raise ValueError(f"'shard' must be (i, n) with 0 <= i < n (got {tuple(shard)})")
+    if index is None:
+        return range(num_samples * i // n, num_samples * (i + 1) // n)
+    if len(set(index)) < len(index) or not all(0 <= number < num_samples for number in index):
+        raise ValueError(f"'index' must hold different numbers from 0 to {num_samples - 1} (got {list(index)[:8]})")
+    return index
+
+
 def length_limit(network: AtomTransformer | BondedNetwork, max_atoms: int | None) -> int:
     r"""The longest molecule that is written: what a user says, or the network's own.
 

@@ -50,11 +50,11 @@ def test_pose_changes_nothing_and_what_fails_is_said():
 def test_gfn2_xtb():
     pytest.importorskip('tblite')
     pytest.importorskip('ase')
-    from torch_geometric_inertial.chem.strain import xtb_strain
+    from torch_geometric_inertial.chem.minimize import minimize_xtb
 
     water, ion = embedded('O'), embedded('[NH4+]')
     report = evaluate([water, ion, without(water, 1)], 'strain-xtb')
     assert report.status == ('ok', 'ok', 'radical') and report.relaxed == 2 / 3
     assert min(report.values['strain'][:2]) >= 0 and max(report.values['strain'][:2]) < 30
     once = Plain(water.z.tolist(), water.pos.tolist(), [(0, 1), (0, 2)], [1, 1])
-    assert xtb_strain(once, 1).converged is False  # one step is not enough
+    assert minimize_xtb(once, 1).converged is False  # one step is not enough

@@ -7,7 +7,7 @@ class StrainMMFF(StrainProtocol):
     name = 'strain'
     version = 1
     compared_within = ('rdkit', )
-    function = 'mmff_strain'
+    function = 'minimize_mmff'
     max_steps = 2000
     seconds = 120.0
 

@@ -8,7 +8,7 @@ class StrainXTB(StrainProtocol):
     version = 1
     packages = ('rdkit', 'tblite', 'ase')
     compared_within = ('tblite', )
-    function = 'xtb_strain'
+    function = 'minimize_xtb'
     max_steps = 300
     seconds = 600.0
 
