@@ -39,8 +39,8 @@ BELOW = {
     'report': {'data', 'metrics', 'chem', 'frames', 'elements', 'files'},
     'refinement': {'metrics', 'models', 'chem'},
     '__main__': {'cli'},
-    'cli': {'report', 'refinement', 'training', 'metrics', 'models', 'datasets', 'transforms', 'chem', 'nn', 'ops',
-            'frames', 'elements', 'data', 'files', 'signals'},
+    'cli': {'report', 'refinement', 'calculators', 'training', 'metrics', 'models', 'datasets', 'transforms', 'chem',
+            'nn', 'ops', 'frames', 'elements', 'data', 'files', 'signals'},
 }
 #: Part -> packages that it must not know.
 UNKNOWN = {

@@ -36,7 +36,7 @@ def test_each_is_that_of_the_first_attempt_that_does_not_fail(model, refined):
             elif attempt < data.attempt:
                 assert status[i] != 'ok'
     assert counts.drawn == sum(attempts) + 12 and counts.failed.total() == sum(attempts) and not counts.missing
-    assert counts.share_failed == sum(attempts) / counts.drawn
+    assert counts.fraction_failed == sum(attempts) / counts.drawn
     assert str(counts).startswith(f'{sum(attempts)} of {counts.drawn} molecules drawn failed (')
 
 

@@ -20,6 +20,7 @@ COMMANDS = {
     'complete': 'grow molecules from a part',
     'hydrogens': 'place the hydrogens of molecules that lack them',
     'relax': 'relax molecules by a force field or GFN2-xTB',
+    'predict': 'energies, forces or a property of molecules',
     'score': 'log-likelihood of molecules',
     'doctor': 'which kernels run here, and whether they are right',
     'evaluate': 'judge a file of molecules',

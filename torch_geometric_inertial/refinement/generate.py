@@ -34,13 +34,13 @@ class RefinementCounts:
     missing: set[int] = field(default_factory=set)
 
     @property
-    def share_failed(self) -> float:
+    def fraction_failed(self) -> float:
         r"""Of the molecules that were drawn, from 0 to 1."""
         return self.failed.total() / max(self.drawn, 1)
 
     def __str__(self) -> str:
         reasons = ', '.join(f'{count} {name}' for name, count in self.failed.most_common())
-        return (f'{self.failed.total()} of {self.drawn} molecules drawn failed ({100 * self.share_failed:.1f} %'
+        return (f'{self.failed.total()} of {self.drawn} molecules drawn failed ({100 * self.fraction_failed:.1f} %'
                 f'{": " + reasons if reasons else ""})')
 
 
@@ -60,7 +60,7 @@ def stream_refined(model: AtomAutoregressor, num_samples: int, *, keep: str = 'o
                    attempts: int = 20, workers: int | None = None, counts: RefinementCounts | None = None,
                    shard: tuple[int, int] = (0, 1), seed: int = 0, **settings) -> Iterator[Data]:
     r"""Writes molecules one by one, in order. Those that fail are drawn again, and those that are written may be
-    relaxed. Figures of such molecules are not those of the model: the share that failed is in the counts.
+    relaxed. Figures of such molecules are not those of the model: the fraction that failed is in the counts.
 
     Molecule :obj:`i` is that of the first attempt :obj:`k` that does not fail, which is molecule :obj:`i` of
     :meth:`~torch_geometric_inertial.AtomAutoregressor.stream` with the seed ``seed + 1_000_003 * k``: a function of
