@@ -1,7 +1,11 @@
+import inspect
 import subprocess
 import sys
+from functools import wraps
+from importlib import import_module
 
 import pytest
+import yaml
 
 from torch_geometric_inertial.cli.hydrogens import hydrogens
 from torch_geometric_inertial.cli.main import COMMANDS, _as_list, _with_values, main
@@ -20,8 +24,9 @@ def test_unknown_command(capsys):
 
 
 def test_the_list_of_commands_waits_for_no_large_package():
-    code = "import sys; from torch_geometric_inertial.cli.main import main; main([]); main(['dance'])\n" \
-        "sys.exit(bool({'torch', 'torch_geometric', 'numpy', 'rdkit'} & set(sys.modules)))"
+    code = "import sys; from torch_geometric_inertial.cli.main import main\n" \
+        "main([]); main(['--help']); main(['dance'])\n" \
+        "sys.exit(bool({'torch', 'torch_geometric', 'numpy', 'rdkit', 'jsonargparse'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, '-c', code], capture_output=True).returncode == 0
 
 
@@ -85,6 +90,59 @@ def test_a_flag_needs_no_value(words, read):
 def test_words_are_a_list_where_a_list_is_wanted(words, read):
     assert _as_list(words, report) == read
     assert _as_list(words, hydrogens) == words
+
+
+@pytest.mark.parametrize('name', ['generate', 'train'])
+def test_a_configuration_goes_out_and_in(name, tmp_path, monkeypatch, capsys):
+    """What --print_config writes says what the command would be told; --config reads it, and words after it win."""
+    told: list = []
+    command = import_module(f'torch_geometric_inertial.cli.{name}')
+    function = getattr(command, name)
+
+    @wraps(function)
+    def listen(**arguments):
+        told.append(arguments)
+
+    monkeypatch.setattr(command, name, listen)
+    changed = dict(generate=['--num-samples=7', '--properties.gap=6.5', '--groups=[amine, nitrile]', '--keep=ok'],
+                   train=['--changes', '{channels: 96}', '--fit_config.num_steps=3', '--properties=[homo, gap]'])[name]
+    with pytest.raises(SystemExit) as stop:
+        main([name, *changed, '--print-config'])
+    (tmp_path / 'own.yaml').write_text(capsys.readouterr().out)
+    read = yaml.safe_load((tmp_path / 'own.yaml').read_text())
+    assert stop.value.code == 0 and set(read) == set(inspect.signature(function).parameters)
+    assert main([name, *changed]) == main([name, '--config', str(tmp_path / 'own.yaml')]) == 0
+    assert told[0] == told[1]
+    out = tmp_path / 'elsewhere'
+    assert main([name, '--config', str(tmp_path / 'own.yaml'), f'--out={out}']) == 0
+    assert told[2] == told[0] | dict(out=out)
+
+
+@pytest.mark.parametrize('name', ['generate', 'train'])
+@pytest.mark.parametrize('content, message', [
+    (None, 'File does not exist: '), ('', 'Unexpected config: '), ('folder', 'Path is not a file: '),
+    ('number: 3', "Option 'number' is not accepted"), ('a: [', 'Problems parsing config: '),
+])
+def test_a_configuration_that_cannot_be_read_is_one_line(name, content, message, tmp_path, capsys):
+    path = tmp_path / 'own.yaml'
+    if content == 'folder':
+        path.mkdir()
+    elif content is not None:
+        path.write_text(content)
+    assert main([name, f'--config={path}']) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f'inertial {name}: ') and message in error and error.count('\n') == 1
+    assert error.endswith(f'(inertial {name} --help lists the options)\n')
+
+
+@pytest.mark.parametrize('words, message', [
+    (['generate', '--samples=3'], 'samples=3'), (['generate', '--seed=one'], "Got value: one"),
+    (['generate', '--keep'], 'argument --keep: expected one argument'), (['relax'], 'arguments are required: file'),
+    (['train', '--fit_config.lr=x'], 'fit_config.lr'), (['generate', '3', '4'], '4')])
+def test_words_that_cannot_be_read_are_one_line(words, message, capsys):
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f'inertial {words[0]}: ') and message in error and error.count('\n') == 1
 
 
 def test_a_missing_jsonargparse_is_named():

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 import warnings
+from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from itertools import pairwise
@@ -60,7 +61,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with Stoppable():
             auto_cli(command, args=_as_list(_with_values(rest, command), command), prog=f'inertial {name}',
-                     **_explained(inspect.getdoc(command) or ''))
+                     exit_on_error=False, **_explained(inspect.getdoc(command) or ''))
+    except ArgumentError as error:
+        print(f"inertial {name}: {' '.join(str(error).split())} (inertial {name} --help lists the options)",
+              file=sys.stderr)
+        return 2
     except Stopped as stopped:
         print(f'inertial {name}: stopped by {stopped}', file=sys.stderr)
         return stopped.status
