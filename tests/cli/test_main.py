@@ -139,7 +139,8 @@ def test_a_configuration_that_cannot_be_read_is_one_line(name, content, message,
     (['generate', '--samples=3'], 'samples=3'), (['generate', '--seed=one'], "Got value: one"),
     (['generate', '--keep'], 'argument --keep: expected one argument'), (['relax'], 'arguments are required: file'),
     (['train', '--fit_config.lr=x'], 'fit_config.lr'), (['generate', '3', '4'], '4')])
-def test_words_that_cannot_be_read_are_one_line(words, message, capsys):
+def test_words_that_cannot_be_read_are_one_line(words, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     assert main(words) == 2
     error = capsys.readouterr().err
     assert error.startswith(f'inertial {words[0]}: ') and message in error and error.count('\n') == 1
