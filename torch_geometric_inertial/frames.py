@@ -106,11 +106,8 @@ def inertial_frames(
         ValueError: If shapes do not match, a position is not finite or beyond 10⁶ Å, a number of :obj:`z` is below 1,
             a weight is not positive, or a set is empty.
     """
-    _check(pos, z, ptr, weight)
+    check_points(pos, z, ptr, weight)
     pos, ptr = pos.detach().double(), ptr.to(pos.device)
-    first = torch.repeat_interleave(ptr[:-1], ptr.diff())
-    if pos.numel() and (far := float((pos - pos[first]).abs().max())) > FARTHEST:
-        raise ValueError(f"'pos' must be within {FARTHEST:g} Å of the molecule's first atom (got {far:.3g} Å)")
     weight = torch.ones_like(pos[:, 0]) if weight is None else weight.detach().double()
     settings = (moment_tolerance, tie_weight, plane_width, spread, generator)
     # Chunks of whole molecules keep the memory bounded; a molecule has four candidates as a rule.
@@ -199,7 +196,8 @@ def random_rotations(num: int, degrees: float, generator: torch.Generator | None
     ], dim=1).view(num, 3, 3)
 
 
-def _check(pos: Tensor, z: Tensor, ptr: Tensor, weight: Tensor | None) -> None:
+def check_points(pos: Tensor, z: Tensor, ptr: Tensor, weight: Tensor | None = None) -> None:
+    r"""Refuses positions that are none, as :func:`inertial_frames` says, whose arguments these are."""
     if pos.dim() != 2 or pos.size(1) != 3 or not pos.is_floating_point():
         raise ValueError(f"'pos' must be a floating point tensor of shape [T, 3] "
                          f'(got {pos.dtype} of shape {list(pos.shape)})')
@@ -227,6 +225,9 @@ def _check(pos: Tensor, z: Tensor, ptr: Tensor, weight: Tensor | None) -> None:
     odd = (z < 1).nonzero()
     if odd.numel() > 0:
         raise ValueError(f"'z' must be at least 1 (got {int(z[odd[0]])} at atom {int(odd[0])})")
+    first = torch.repeat_interleave(ptr[:-1], ptr.diff()).to(pos.device)
+    if pos.numel() and (reach := float((pos - pos[first]).abs().max())) > FARTHEST:
+        raise ValueError(f"'pos' must be within {FARTHEST:g} Å of the molecule's first atom (got {reach:.3g} Å)")
     if weight is not None and (weight.shape != z.shape or not bool((weight > 0).all())):
         least = f', smallest {float(weight.min()):g}' if weight.numel() > 0 else ''
         raise ValueError(f"'weight' must hold one positive number for each of the {pos.size(0)} atoms "

@@ -82,6 +82,18 @@ def test_rdkit_reads_our_sdf(tmp_path):
     assert big.GetNumAtoms() == 1200
 
 
+@pytest.mark.parametrize('far', [123456.5, -99999.25])
+def test_coordinates_too_wide_for_v2000_are_written_as_v3000(far, tmp_path):
+    wide = WATER.clone()
+    wide.pos = wide.pos + torch.tensor([far, 0, 0])
+    for write, read, name in ((write_sdf, read_sdf, 'a.sdf'), (write_xyz, read_xyz, 'a.xyz')):
+        write([WATER, wide], tmp_path / name)
+        for a, b in zip([WATER, wide], read(tmp_path / name), strict=True):
+            torch.testing.assert_close(a.pos, b.pos, atol=2e-2, rtol=0)
+    kinds = [line[-5:] for line in (tmp_path / 'a.sdf').read_text().splitlines() if line.endswith('000')]
+    assert kinds[0] == 'V2000' and kinds[1] == 'V3000'
+
+
 def test_we_read_rdkit_s_files(tmp_path):
     Chem = pytest.importorskip('rdkit.Chem')
     from rdkit.Chem import AllChem

@@ -1,8 +1,12 @@
+import errno
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from torch_geometric_inertial.chem import write_xyz
+from torch_geometric_inertial.chem import write_sdf, write_xyz
 from torch_geometric_inertial.cli.files import read_records
 from torch_geometric_inertial.cli.main import main
 from torch_geometric_inertial.datasets import QM9Sample
@@ -38,6 +42,24 @@ def test_evaluate_prints_and_writes_its_report(file, tmp_path, capsys):
     assert 'molecule stability' in capsys.readouterr().out
     report = Report.from_json((tmp_path / 'r.json').read_text())
     assert report.num_requested == 8 and report.status.count('missing') == 2 and len(report.status) == 8
+
+
+@pytest.mark.parametrize('command', [['evaluate'], ['score', '--num-steps=1']], ids=lambda words: words[0])
+def test_a_report_that_cannot_be_written_leaves_the_old_one(command, tmp_path, monkeypatch):
+    write_sdf(list(QM9Sample()[:2]), tmp_path / 'two.sdf')
+    report = tmp_path / 'report.json'
+    report.write_text('old')
+    words = [command[0], str(tmp_path / 'two.sdf'), *command[1:], f'--json={report}']
+
+    def full(path, text, *args, **kwargs):
+        with open(path, 'w') as file:
+            file.write(text[:10])
+        raise OSError(errno.ENOSPC, 'No space left on device', str(path))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, 'write_text', full)
+        assert main(words) != 0
+    assert report.read_text() == 'old' and sorted(os.listdir(tmp_path)) == ['report.json', 'two.sdf']
+    assert main(words) == 0 and report.read_text() != 'old'
 
 
 def test_evaluate_refuses_fewer_than_it_reads(file, capsys):

@@ -33,7 +33,7 @@ def test_what_follows_a_beginning_is_what_followed_when_it_was_written(make_mode
         sizes.append(whole.num_nodes)
         for size in {1, whole.num_nodes // 2, whole.num_nodes - 1} - {0}:
             start = Data(z=whole.z[:size], pos=whole.pos[:size])
-            with (patch.object(poses, 'propose_poses', as_it_is), patch.object(scaffold_module, 'MIN_DISTANCE', 0),
+            with (patch.object(poses, 'propose_poses', as_it_is), patch.object(scaffold_module, 'check_apart'),
                   patch.object(model.network, 'prefix_log_prob', lambda *_: torch.zeros(1)),
                   patch.object(generator_input, 'NUM_POSES', 1)):
                 again, rows = rows_through(model, lambda start=start, seed=seed: model.complete(
@@ -151,7 +151,7 @@ def test_molecules_with_and_without_a_scaffold_share_a_batch(make_model):
 @pytest.mark.parametrize('scaffold, message', [
     (Data(z=torch.tensor([6, 35]), pos=PLACES), r"'scaffold' .*'z' must be one of .* \(got 35 at atom 1\)"),
     (Data(z=CARBON, pos=PLACES * torch.nan), r"'scaffold' .*'pos' must be finite \(got \[nan, nan, nan\] at atom 0\)"),
-    (Data(z=CARBON, pos=PLACES / 5), r'no two atoms may be within 0.4 Å \(got 0.300 Å between atoms 0 and 1\)'),
+    (Data(z=CARBON, pos=PLACES / 5), r'at least 0.4 Å apart \(got 0.3 Å between atom 0, C, and atom 1, C\)'),
     (Data(z=CARBON.repeat(4), pos=torch.randn(8, 3) * 9), r"'max_atoms' is 7 \(got 8 atoms\)"),
     (Data(z=CARBON.repeat(20), pos=torch.randn(40, 3) * 9), r"'max_atoms' is 30 \(got molecule 0 of 40 atoms\)"),
     (Data(z=CARBON[:0], pos=PLACES[:0]), r'molecule 0 has no atoms'),

@@ -1,12 +1,24 @@
 r"""One call that judges molecules."""
 import dataclasses
 import json
+import math
 import sys
 
 import pytest
 import torch
 from helpers.embedded import embedded, moved, relabeled, without
-from helpers.molecules_by_hand import BY_HAND, CO2, EMPTY, HCN, METHANE, METHYL, NOT_FINITE, TWO_WATERS, WATER
+from helpers.molecules_by_hand import (
+    BY_HAND,
+    CO2,
+    COINCIDENT,
+    EMPTY,
+    HCN,
+    METHANE,
+    METHYL,
+    NOT_FINITE,
+    TWO_WATERS,
+    WATER,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch_geometric.data import Batch, Data
@@ -76,6 +88,20 @@ def test_whatever_failed_is_in_the_denominator():
         report = evaluate([METHANE, cut, None, ValueError('record 3')], protocol, num_requested=5)
         assert report.status == ('ok', 'unfinished', 'missing', 'unreadable', 'missing')
         assert report.validity == 1 / 5 == report.ok
+
+
+NO_MOLECULE = dict(empty=EMPTY, not_finite=NOT_FINITE, clash=COINCIDENT, missing=None)
+
+
+@pytest.mark.parametrize('protocol', ['bonds', 'edm-geom', 'edm-qm9', 'geom-revisited', 'geometry', 'strain',
+                                      'xyz2mol-ctd', 'xyz2mol-vdw'])
+def test_what_is_no_molecule_fails_in_every_protocol_and_spoils_no_figure(protocol):
+    overflow = METHANE.clone()
+    overflow.pos[1] = torch.inf
+    report = evaluate([embedded('CCO'), overflow, *NO_MOLECULE.values()], protocol)
+    assert report.status == ('ok', 'not_finite', *NO_MOLECULE) and report.ok == 1 / 6
+    values = [figure.value for figure in report.figures.values() if figure.value is not None]
+    assert len(values) >= 4 and all(map(math.isfinite, values))
 
 
 def test_novelty():

@@ -57,6 +57,14 @@ def test_elements_without_valences_are_not_judged():
     assert report.status == ('ok', 'unknown_element') and report.validity == 1
 
 
+def test_an_ion_is_not_taken_for_a_neutral_molecule():
+    """The protocols that know positions alone assume a neutral molecule, as the literature does; bonds know better."""
+    ammonium = embedded('C[NH3+]')
+    for protocol in ('xyz2mol-vdw', 'xyz2mol-ctd', 'edm-qm9'):
+        assert evaluate([ammonium, embedded('CN')], protocol).status[0] in ('perception_failed', 'valence')
+    assert evaluate([ammonium], 'bonds').status == ('ok', )
+
+
 def test_a_cloud_of_atoms_ends():
     cloud = molecule([6, 7, 8] * 12, torch.rand(36, 3, generator=torch.Generator().manual_seed(0)).mul(6).tolist())
     assert evaluate([cloud], 'xyz2mol-ctd').status[0] in ('clash', 'perception_failed', 'timeout', 'radical')

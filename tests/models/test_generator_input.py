@@ -147,6 +147,30 @@ def test_what_is_no_molecule_is_named(model, data, message):
         model.log_prob(data)
 
 
+@pytest.mark.parametrize('change, message', [
+    (lambda pos: pos.index_fill(0, torch.tensor([1]), torch.nan), r"'pos' must be finite \(got \[nan, .* at atom 1"),
+    (lambda pos: pos.index_fill(0, torch.tensor([3]), torch.inf), r"'pos' must be finite \(got \[inf, .* at atom 3"),
+    (lambda pos: pos.index_fill(0, torch.tensor([1]), 1e30), r"'pos' must lie within 1e\+06 Å of the origin"),
+    (lambda pos: pos.index_fill(0, torch.tensor([1]), 9e5), r"'pos' must be within 100000 Å of the molecule's first"),
+    (lambda pos: pos[[0, 0, 2, 3]], r'at least 0.4 Å apart \(got 0 Å between atom 0, C, and atom 1, C\)'),
+    (lambda pos: pos[[0, 1, 2, 2]], r'at least 0.4 Å apart \(got 0 Å between atom 2, O, and atom 3, H\)'),
+], ids=['nan', 'infinite hydrogen', 'overflow', 'far', 'coincident', 'coincident hydrogen'])
+def test_places_that_are_none_are_refused_with_bonds_as_without(model, change, message):
+    """A scaffold whose bonds are given is not looked at for its distances, which was once all that was checked."""
+    ethanol = from_smiles('CCO')
+    part = ethanol.subgraph(torch.tensor([0, 1, 2, 8]))  # with the hydrogen of the hydroxyl group
+    assert part.z.tolist() == [6, 6, 8, 1] and part.num_edges == 6
+    assert model.complete(part, 1, num_steps=2)[0].pos[:4].equal(part.pos)
+    part.pos = change(part.pos)
+    for call in (model.complete, model.add_hydrogens):
+        with pytest.raises(ValueError, match=f'is not a molecule for this model: .*{message}'):
+            call(part, num_steps=2)
+    whole = ethanol.clone()
+    whole.pos[[0, 1, 2, 8]] = part.pos
+    with pytest.raises(ValueError, match=message.replace('atom 3', 'atom 8')):
+        model.log_prob(whole, **STEPS)
+
+
 LARGE = 'has 10 heavy atoms; the training molecules had 1 to 9'
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from torch_geometric_inertial.files import write_atomically
 from torch_geometric_inertial.metrics import evaluate as judge
 
 
@@ -23,4 +24,4 @@ def evaluate(file: Path, protocol: str | None = None, reference: Path | None = N
     report = judge(file, protocol, reference, num_requested, workers)
     print(report)
     if json is not None:
-        json.write_text(report.to_json())
+        write_atomically(json, lambda path: path.write_text(report.to_json()))

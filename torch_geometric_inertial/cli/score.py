@@ -9,6 +9,7 @@ from torch_geometric.data import Data
 from torch_geometric_inertial.chem import with_bonds
 from torch_geometric_inertial.cli.arguments import load_model
 from torch_geometric_inertial.cli.files import name_of, read_records, refuse, warnings_name
+from torch_geometric_inertial.files import write_atomically
 
 READ = ('z', 'pos', 'edge_index', 'edge_attr', 'formal_charge')
 
@@ -51,4 +52,5 @@ def score(file: Path, weights: str = 'qm9', json: Path | None = None, num_steps:
     if not lines:
         raise ValueError(f"none of the molecules of '{file}' can be scored")
     if json is not None:
-        json.write_text(''.join(to_json.dumps(line) + '\n' for line in lines))
+        text = ''.join(to_json.dumps(line) + '\n' for line in lines)
+        write_atomically(json, lambda path: path.write_text(text))

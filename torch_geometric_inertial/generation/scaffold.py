@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from torch_geometric_inertial.frames import check_apart
 from torch_geometric_inertial.generation.atom_model import AtomModel
 
-MIN_DISTANCE = 0.4  #: Å; atoms of a scaffold that are nearer are one atom written twice.
 NUM_POSES = 8  #: Orders and poses among which the likelihood chooses.
 #: Where an order has the hydrogens. A model of random orders begins with any part of a molecule.
 HYDROGENS = {'heavy_first': 'last', 'file': 'last', 'smiles': 'between', 'random': 'anywhere', 'traverse': 'anywhere'}
@@ -59,11 +59,7 @@ class Scaffold:
             if z.numel() > max_atoms:
                 raise ValueError(f"'max_atoms' is {max_atoms} (got {z.numel()} atoms)")
             pos = pos.detach().cpu().double()
-            distance = torch.cdist(pos, pos).fill_diagonal_(torch.inf)
-            if float(distance.min()) < MIN_DISTANCE:
-                i, j = divmod(int(distance.argmin()), z.numel())
-                raise ValueError(f'no two atoms may be within {MIN_DISTANCE} Å '
-                                 f'(got {float(distance.min()):.3f} Å between atoms {i} and {j})')
+            check_apart(pos, z.cpu(), torch.tensor([0, z.numel()]))
         except ValueError as error:
             raise ValueError(f'{name} is not a molecule for this model: {error}') from error
         return cls(z.cpu().long(), types.cpu(), pos, HYDROGENS[order], num_poses, whole)

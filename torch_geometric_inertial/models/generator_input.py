@@ -11,6 +11,7 @@ from torch import Tensor
 from torch_geometric.data import Batch, Data
 
 from torch_geometric_inertial.data import molecules_of, ptr_of
+from torch_geometric_inertial.frames import check_apart, check_points
 from torch_geometric_inertial.generation import BondScaffold, GenerationRequest, Scaffold
 from torch_geometric_inertial.generation.scaffold import HYDROGENS, NUM_POSES
 from torch_geometric_inertial.models.atom_transformer import AtomTransformer
@@ -95,7 +96,11 @@ def scaffold_of(network: AtomTransformer | BondedNetwork, order: str, data: Data
         return scaffold.reorder(CanonicalOrder(order=order))
     from torch_geometric_inertial.chem import with_bonds
     try:
-        return BondScaffold.of(with_bonds(data, hydrogens='missing'), network.vocabulary, whole, max_atoms)
+        part = with_bonds(data, hydrogens='missing')
+        ptr = torch.tensor([0, part.num_nodes])
+        check_points(part.pos, part.z, ptr)
+        check_apart(part.pos, part.z, ptr)
+        return BondScaffold.of(part, network.vocabulary, whole, max_atoms)
     except ValueError as error:
         raise ValueError(f'{name} is not a molecule for this model: {error}') from error
 
