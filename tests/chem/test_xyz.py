@@ -1,8 +1,10 @@
 """The raw files of QM9: three lines behind the atoms, and *^ for an exponent."""
+import re
+
 import pytest
 import torch
 
-from torch_geometric_inertial.chem import read_xyz
+from torch_geometric_inertial.chem import read_records, read_xyz
 
 METHANE = ('5\ngdb 1\t157.7118\t157.70997\nC\t-0.0126981359\t 1.0858041578\t 0.0080009958\t-0.535689\n'
            'H\t 0.002150416\t-0.0060313176\t 0.0019761204\t 0.133921\nH\t 1.0117308\t 1.4637511618\t 2.765*^-4\t 0.13\n'
@@ -25,3 +27,17 @@ def test_other_lines_behind_the_atoms_are_still_a_fault(tmp_path, text):
     (tmp_path / 'a.xyz').write_text(text)
     with pytest.raises(ValueError, match=r'expected 5 atoms \(got more'):
         read_xyz(tmp_path / 'a.xyz')
+
+
+@pytest.mark.parametrize('change, why', [
+    (lambda lines: lines[:-1], r"line 6: the next frame begins before the 3 atoms of line 6"),
+    (lambda lines: [*lines, 'H 0 9 9'], r"line 6: expected 3 atoms \(got more: 'H 0 9 9'\)"),
+], ids=['short', 'long'])
+def test_a_frame_of_another_length_costs_itself_alone(tmp_path, change, why):
+    frames = [['3', f'frame {i}', f'O {i} 0 0', f'H {i} 1 0', f'H {i} 0 1'] for i in range(4)]
+    frames[1] = change(frames[1])
+    (tmp_path / 'a.xyz').write_text(''.join(f'{line}\n' for frame in frames for line in frame))
+    records = list(read_records(tmp_path / 'a.xyz'))
+    assert [record.number for record in records] == [0, 1, 2, 3]
+    assert re.search(rf"a.xyz: record 1 \('frame 1'\), {why}", str(records[1].error))
+    assert [float(records[i].molecule.pos[0, 0]) for i in (0, 2, 3)] == [0, 2, 3]
