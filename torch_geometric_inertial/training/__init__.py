@@ -12,6 +12,7 @@ from .packed import PackedMolecules
 from .packed_targets import PackedTargets
 from .prediction_loss import EnergyForceLoss, PositionLoss, PropertyLoss
 from .relaxation_input import RelaxationInput
+from .validation import ValidationLoss
 
 __all__ = [
     'AtomBatches',
@@ -31,6 +32,7 @@ __all__ = [
     'RandomOrder',
     'RandomPose',
     'RelaxationInput',
+    'ValidationLoss',
     'fit',
     'fit_best',
     'load_checkpoint',
