@@ -17,10 +17,9 @@ from torch_geometric_inertial.cli.arguments import BadArgument, arguments
 from torch_geometric_inertial.cli.arguments import names as names_of
 from torch_geometric_inertial.cli.files import place_of, read_records
 from torch_geometric_inertial.datasets import QM9Sample
-from torch_geometric_inertial.models import AtomAutoregressor, InertialAR
+from torch_geometric_inertial.models import AtomAutoregressor, InertialAR, widened
 from torch_geometric_inertial.models.bonded_config import BondedConfig
 from torch_geometric_inertial.models.bonded_tokenization import read_molecules
-from torch_geometric_inertial.models.widen import widened
 from torch_geometric_inertial.nn.atom_vocabulary import AtomVocabulary, atom_types_of
 from torch_geometric_inertial.report.curves import TensorBoard, draw_training
 from torch_geometric_inertial.training import FitConfig, PackedMolecules, RandomOrder, RandomPose, ValidationLoss, fit

@@ -8,6 +8,7 @@ from .painn import PaiNN, PaiNNConfig
 from .quetzal import Quetzal, QuetzalConfig
 from .torchmd_net import TorchMDNet, TorchMDNetConfig
 from .training_domain import TrainingDomain
+from .widen import widened
 
 __all__ = [
     'AtomAutoregressor',
@@ -26,4 +27,5 @@ __all__ = [
     'TorchMDNet',
     'TorchMDNetConfig',
     'TrainingDomain',
+    'widened',
 ]
