@@ -19,7 +19,7 @@ def scaffold(data, whole=False):
 
 
 def settle(requests, seed=0):
-    return settle_scaffolds(NETWORK, requests, SamplingConfig(), seed)
+    return [settled for settled, in settle_scaffolds(NETWORK, requests, SamplingConfig(), seed)]
 
 
 @torch.no_grad()

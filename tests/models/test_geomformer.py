@@ -54,6 +54,10 @@ def test_a_configuration_survives_json(name):
         config.heads = 3
 
 
+def test_it_has_few_fields_of_its_own():
+    assert len(GeoMFormerConfig.__annotations__) <= 24
+
+
 def test_a_model_is_built_from_a_configuration_or_its_fields():
     fields = dict(channels=16, heads=2, num_layers=1)
     a, b = GeoMFormer(GeoMFormerConfig(**fields)), GeoMFormer(**fields)

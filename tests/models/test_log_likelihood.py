@@ -8,8 +8,8 @@ from torch_geometric.data import Batch, Data
 
 from torch_geometric_inertial import InertialAR
 from torch_geometric_inertial.datasets import QM9Sample
-from torch_geometric_inertial.models import prefix_likelihood
 from torch_geometric_inertial.models.prefix_likelihood import prefix_log_prob
+from torch_geometric_inertial.nn import diffusion_head
 
 KINDS = [dict(), dict(kind='quetzal')]
 
@@ -126,7 +126,7 @@ def test_the_bound_of_an_untrained_head_is_its_gaussian(make_model):
     model = make_model(awake=False, sigma_data=0.9)
     generator = torch.Generator().manual_seed(0)
     a, b = (Data(z=torch.tensor([6, 8, 1]), pos=torch.randn(3, 3, generator=generator)) for _ in range(2))
-    with torch.no_grad(), patch.object(prefix_likelihood, 'NOISE_LEVELS', (1e-4, 1e4, 2000)):
+    with torch.no_grad(), patch.object(diffusion_head, 'BOUND_LEVELS', (1e-4, 1e4, 2000)):
         out = model.network.encode(Batch.from_data_list([a, b]))
         uniform = out._replace(type_logits=torch.zeros_like(out.type_logits))
         score = prefix_log_prob(uniform, model.network.head, torch.zeros(6, 3))

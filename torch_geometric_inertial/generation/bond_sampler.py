@@ -10,6 +10,7 @@ from torch_geometric_inertial.generation.bond_model import BondModel
 from torch_geometric_inertial.generation.graph_stepper import GraphStepper
 from torch_geometric_inertial.generation.place_stepper import PlaceStepper
 from torch_geometric_inertial.generation.requests import GenerationRequest, SamplingConfig
+from torch_geometric_inertial.generation.scaffold_graphs import choose_graphs, several_graphs
 
 
 def write_molecules(model: BondModel, requests: Iterable[GenerationRequest], sampling: SamplingConfig, *,
@@ -43,7 +44,9 @@ def _write(model: BondModel, requests: Iterable[GenerationRequest], sampling: Sa
     was_training = model.training
     model.train(False)
     try:
-        graphs = engine.run(requests, lambda _: GraphStepper(model, sampling, seed), batch_size)
+        settled = several_graphs(model, requests, sampling, seed)
+        graphs = engine.run(settled, lambda _: GraphStepper(model, sampling, seed), batch_size)
+        graphs = choose_graphs(model, graphs, sampling, seed)
         yield from engine.run(graphs, lambda _: PlaceStepper(model, sampling, seed), batch_size)
     finally:
         model.train(was_training)

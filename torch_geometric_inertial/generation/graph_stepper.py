@@ -9,7 +9,6 @@ from torch_geometric_inertial.generation.bond_scaffold import BondScaffold
 from torch_geometric_inertial.generation.draws import draw, guided
 from torch_geometric_inertial.generation.requests import GenerationRequest, SamplingConfig
 from torch_geometric_inertial.generation.rows import Rows, join_rows, keep_rows
-from torch_geometric_inertial.generation.scaffold_types import settle_scaffolds
 from torch_geometric_inertial.nn.bond_distances import FAR, grow_distances
 from torch_geometric_inertial.nn.bond_head import MAX_ORDER, BondHead
 from torch_geometric_inertial.nn.pair_biased_attention import PairCache
@@ -31,6 +30,8 @@ class GraphStepper:
     With guidance each molecule has two branches, conditional and unconditional, that share atoms and bonds and differ
     in vectors: branch b of row r is row :obj:`r * branches + b` of the network.
 
+    Scaffolds have the order and types of :func:`~torch_geometric_inertial.generation.scaffold_types.settle_scaffolds`.
+
     Args:
         model (BondModel): The model, in evaluation mode.
         sampling (SamplingConfig): How types and bonds are drawn.
@@ -47,7 +48,6 @@ class GraphStepper:
     @torch.no_grad()
     def enter(self, requests: list[GenerationRequest]) -> None:
         model, graph, num = self.model, self.model.graph, len(requests)
-        requests = settle_scaffolds(model, requests, self.sampling, self.seed)
         walked = torch.tensor([isinstance(r.scaffold, BondScaffold) for r in requests])
         begin = begin_tokens(model.graph_condition, requests, self.sampling)
         begin = graph.begin(begin, walked.repeat_interleave(self.branches).to(begin.device))

@@ -9,7 +9,7 @@ the order in which a model would come to them. Both are drawn from the posterior
 where the bonds are those of the scaffold :math:`S` in the order :math:`\pi` of a walk. Types are drawn one after the
 other from those that fit, which does not look ahead: an atom may be given valences that the next atoms do not take. So
 candidates are weighted by what they leave out, the probability of the types that fit and that of the bonds that are
-given, and one of them is drawn (sampling importance resampling, Rubin 1988). It is exact in the limit of many.
+given, and drawn by these weights (sampling importance resampling, Rubin 1988). It is exact in the limit of many.
 """
 from __future__ import annotations
 
@@ -30,24 +30,25 @@ NUM_CANDIDATES = 32  #: Orders and types per molecule, of which one is drawn.
 MOST_ROWS = 2048  #: Candidates that are in memory at a time.
 
 
-def settle_scaffolds(model: BondModel, requests: list[GenerationRequest], sampling: SamplingConfig,
-                     seed: int) -> list[GenerationRequest]:
+def settle_scaffolds(model: BondModel, requests: list[GenerationRequest], sampling: SamplingConfig, seed: int,
+                     num_draws: int = 1) -> list[list[GenerationRequest]]:
     r"""The requests with their scaffolds in the order in which they will be written and, where they are to grow, with
-    one type for each of their atoms; a function of (seed, number)."""
+    one type for each of their atoms: :obj:`num_draws` times each, else once. A function of (seed, number)."""
     by_size = defaultdict(list)
-    out, step = list(requests), MOST_ROWS // NUM_CANDIDATES
+    out, step = [[request] for request in requests], MOST_ROWS // NUM_CANDIDATES
     for i, request in enumerate(requests):
         if isinstance(request.scaffold, BondScaffold):
             if request.scaffold.whole:
                 walk = request.scaffold.walk(walk_generator(seed, request.index))
-                out[i] = replace(request, scaffold=walk)
+                out[i] = [replace(request, scaffold=walk)]
             else:
                 by_size[request.scaffold.num_heavy].append(i)
     for members in by_size.values():
         for start in range(0, len(members), step):
             some = members[start:start + step]
-            for i, scaffold in zip(some, _draw(model, [requests[i] for i in some], sampling, seed), strict=True):
-                out[i] = replace(requests[i], scaffold=scaffold)
+            drawn = _draw(model, [requests[i] for i in some], sampling, seed, num_draws)
+            for i, scaffolds in zip(some, drawn, strict=True):
+                out[i] = [replace(requests[i], scaffold=scaffold) for scaffold in scaffolds]
     return out
 
 
@@ -57,8 +58,8 @@ def walk_generator(seed: int, index: int) -> torch.Generator:
 
 
 @torch.no_grad()
-def _draw(model: BondModel, requests: list[GenerationRequest], sampling: SamplingConfig,
-          seed: int) -> list[BondScaffold]:
+def _draw(model: BondModel, requests: list[GenerationRequest], sampling: SamplingConfig, seed: int,
+          num_draws: int) -> list[list[BondScaffold]]:
     r"""Of scaffolds that have the same number of heavy atoms."""
     graph, vocabulary = model.graph, model.vocabulary
     walks, limits, uniform, choice = list[BondScaffold](), list[int](), list[Tensor](), list[Tensor]()
@@ -68,7 +69,7 @@ def _draw(model: BondModel, requests: list[GenerationRequest], sampling: Samplin
         walks += [request.scaffold.walk(generator) for _ in range(NUM_CANDIDATES)]
         limits += [request.max_atoms] * NUM_CANDIDATES
         uniform.append(torch.rand(NUM_CANDIDATES, walks[-1].num_heavy, generator=generator))
-        choice.append(torch.rand(1, generator=generator))
+        choice.append(torch.rand(num_draws, generator=generator))
     conditions = None
     if requests[0].conditions is not None and sampling.guidance_scale != 0:
         conditions = {name: torch.stack([r.conditions[name] for r in requests if r.conditions])
@@ -94,9 +95,10 @@ def _draw(model: BondModel, requests: list[GenerationRequest], sampling: Samplin
         total += 1 + hydrogens[types[:, t].cpu()]
     whole = BondGraph(types, order, torch.full((num, ), size, device=device))
     weight += graph.log_prob(whole, begin).bond.sum(dim=1)
-    chosen = draw(weight.view(len(requests), NUM_CANDIDATES), torch.cat(choice).to(device)).cpu()
-    rows = (torch.arange(len(requests)) * NUM_CANDIDATES + chosen).tolist()
-    return [_settled(walks[row], types[row].cpu(), hydrogens) for row in rows]
+    weight = weight.view(len(requests), NUM_CANDIDATES).repeat_interleave(num_draws, dim=0)
+    chosen = draw(weight, torch.cat(choice).to(device)).cpu().view(len(requests), num_draws)
+    rows = (torch.arange(len(requests)).unsqueeze(1) * NUM_CANDIDATES + chosen).tolist()
+    return [[_settled(walks[row], types[row].cpu(), hydrogens) for row in some] for some in rows]
 
 
 def _allowed(walk: BondScaffold, count: int, room: int, hydrogens: Tensor) -> Tensor:

@@ -155,7 +155,8 @@ class AtomAutoregressor(Pretrained, nn.Module):
         A model that writes bonds begins with the scaffold's graph, in the order of a random walk along its bonds, and
         goes on from there; the bonds are those of the scaffold, or found from its distances
         (:func:`~torch_geometric_inertial.chem.with_bonds`). The order, and the types of its atoms, are drawn from their
-        posterior (:mod:`torch_geometric_inertial.generation.scaffold_types`).
+        posterior (:mod:`torch_geometric_inertial.generation.scaffold_types`); of several graphs one is drawn that the
+        scaffold's places allow (:mod:`torch_geometric_inertial.generation.scaffold_graphs`).
 
         The other models know whole molecules in a frame of their own, and the frame of a part is not that of the whole.
         So the rigid motion :math:`g` that takes the scaffold there, and the order :math:`\pi` of its atoms, are drawn
