@@ -105,8 +105,12 @@ def _is_alive(number: int) -> bool:
 
 
 @contextlib.contextmanager
-def locked_folder(folder: str | Path) -> Iterator[Path]:
+def locked_folder(folder: str | Path, wait: bool = False) -> Iterator[Path]:
     r"""Makes a folder this process's own for as long as the context lasts. The system frees it if the process dies.
+
+    Args:
+        folder (str or Path): The folder, which is made if need be.
+        wait (bool): Whether to wait until another process that has it is done. (default: :obj:`False`)
 
     Raises:
         ValueError: If another process has it.
@@ -118,7 +122,7 @@ def locked_folder(folder: str | Path) -> Iterator[Path]:
         return
     with open(folder / LOCK_FILE, 'a+') as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             file.seek(0)
             raise ValueError(f"'{folder}' is in use by another process ({file.read().strip() or 'unknown'}): wait for "

@@ -1,10 +1,17 @@
+import json
+import os
+import shutil
+import tempfile
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
+from helpers.faults import as_somebody_else, finish, full_disk, killed_at, start
 from torch_geometric.data import Data
 
 from torch_geometric_inertial.datasets.checked import CheckedInMemoryDataset, described
+from torch_geometric_inertial.files import sha256_of
 
 
 class Numbers(CheckedInMemoryDataset):
@@ -86,3 +93,122 @@ def test_functions_are_told_apart_by_what_they_do():
     assert described(one).split()[1:] == described(same).split()[1:]
     assert described(one) != described(other) and described(None) == 'None'
     assert ' at 0x' not in described(Numbers.process.__get__(object()))
+
+
+# Faults -------------------------------------------------------------------------------------------------------------
+
+def test_a_process_that_is_killed_leaves_each_file_whole_or_not_there(root):
+    """Before each of its writes in turn; the next run makes all of it, and nothing half written is left."""
+    Numbers(root)
+    folder = root / 'processed'
+    whole = {name: (folder / name).read_bytes() for name in ('numbers.pt', 'numbers.json')}
+    step = 0
+    while True:
+        shutil.rmtree(folder)
+        if not killed_at(step, folder, lambda: Numbers(root)):
+            break
+        for path in folder.glob('numbers*'):
+            assert path.read_bytes() == whole[path.name]
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            assert values(Numbers(root)) == [1, 2, 3]
+        assert sorted(os.listdir(folder)) == sorted(['.lock', *whole])
+        assert all((folder / name).read_bytes() == content for name, content in whole.items())
+        step += 1
+    assert step > 8
+
+
+def test_a_process_that_is_killed_while_it_makes_them_again(root):
+    for step in range(100):
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            Numbers(root)  # as it was
+            killed = killed_at(step, root, lambda: Numbers(root, pre_filter=lambda item: item.x > 1))
+            assert values(Numbers(root, pre_filter=lambda item: item.x > 1)) == [2, 3]
+        if not killed:
+            return
+    raise AssertionError('it never ended')
+
+
+def test_a_full_disk_is_an_error_and_leaves_nothing(root):
+    with full_disk(100), pytest.raises(OSError):
+        Numbers(root)
+    assert os.listdir(root / 'processed') == ['.lock']
+    assert values(Numbers(root)) == [1, 2, 3]
+
+
+@pytest.fixture
+def open_root():
+    """A folder that every user may read."""
+    folder = Path(tempfile.mkdtemp())
+    (folder / 'raw').mkdir()
+    (folder / 'raw' / 'numbers.txt').write_text('1\n2\n3\n')
+    folder.chmod(0o755)
+    yield folder
+    for path in (folder, *folder.rglob('*')):
+        path.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+def test_a_folder_that_cannot_be_written_to_is_read(open_root):
+    def refused():
+        with pytest.raises(PermissionError, match=str(open_root)):
+            Numbers(open_root)
+
+    def read():
+        assert values(Numbers(open_root)) == [1, 2, 3]
+    open_root.chmod(0o555)
+    assert as_somebody_else(refused) == 0
+    open_root.chmod(0o755)
+    Numbers(open_root)
+    for path in (open_root, open_root / 'processed'):
+        path.chmod(0o555)
+    assert as_somebody_else(read) == 0
+
+
+def test_of_two_processes_one_makes_it_and_the_other_waits(root):
+    class Slow(Numbers):
+        def process(self):
+            with open(root / 'calls', 'a') as file:
+                file.write('one\n')
+            super().process()
+            for _ in range(50):  # the other is there by now, and sees files that are not all there
+                os.sched_yield()
+
+    def use():
+        assert values(Slow(root)) == [1, 2, 3]
+    assert [finish(number) for number in [start(use) for _ in range(4)]] == [0] * 4
+    assert (root / 'calls').read_text() == 'one\n'
+
+
+class Malice:
+    """A pickle that makes a file when it is read."""
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return open, (str(self.marker), 'w')
+
+
+def test_nothing_that_is_stored_runs_code(root):
+    """Neither the files that PyG keeps beside the molecules, nor the molecules with a hash that fits."""
+    Numbers(root)
+    folder, marker = root / 'processed', root / 'marker'
+    for name in ('pre_transform.pt', 'pre_filter.pt'):
+        torch.save(Malice(marker), folder / name)
+    assert values(Numbers(root)) == [1, 2, 3]
+    torch.save(Malice(marker), folder / 'numbers.pt')
+    facts = json.loads((folder / 'numbers.json').read_text())
+    facts['files']['numbers.pt'] = [(folder / 'numbers.pt').stat().st_size, sha256_of(folder / 'numbers.pt')]
+    (folder / 'numbers.json').write_text(json.dumps(facts))
+    with pytest.raises(ValueError, match=r"'.*numbers.pt' holds something else than molecules, and is not read"):
+        Numbers(root)
+    assert not marker.exists()
+    torch.load(folder / 'pre_filter.pt', weights_only=False)  # the marker works
+    assert marker.exists()
+
+
+def test_what_pyg_left_half_written_blocks_nothing(root):
+    Numbers(root)
+    (root / 'processed' / 'pre_transform.pt').write_bytes(b'')
+    assert values(Numbers(root)) == [1, 2, 3]

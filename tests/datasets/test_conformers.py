@@ -1,5 +1,6 @@
 import hashlib
 import json
+import shutil
 import tarfile
 import zipfile
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.conformer_files import gap_of, molecules, write_molecule3d, write_pcqm4mv2
+from helpers.faults import full_disk, killed_at
 from torch_geometric.data import Batch
 from torch_geometric.datasets import PCQM4Mv2 as Graphs
 
@@ -337,6 +339,46 @@ def test_a_cut_cache_is_made_again(tmp_path):
     with pytest.warns(UserWarning, match=r'is cut off or of other raw files, and is made again'):
         again = own(tmp_path, DATA[:2])
     assert all(torch.equal(a.pos_relaxed, b.pos_relaxed) for a, b in zip(own(tmp_path, DATA[:2]), again, strict=True))
+
+
+def test_a_process_that_is_killed_leaves_nothing_half(tmp_path, monkeypatch):
+    """Before each of its writes in turn; the next run goes on, and what there is then is what there would have been."""
+    monkeypatch.setattr(conformers, 'SHARD', 1)
+    first = own(tmp_path, DATA[:2])
+    folder = tmp_path / 'processed' / first.key
+    whole = {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in ('.npy', '.json')}
+    assert len(whole) > 5
+    step = 0
+    while True:
+        shutil.rmtree(folder)
+        if not killed_at(step, folder, lambda: own(tmp_path, DATA[:2])):
+            break
+        assert all((folder / name).read_bytes() == content for name, content in whole.items()
+                   if (folder / name).exists())
+        own(tmp_path, DATA[:2])
+        assert {path.name for path in folder.iterdir()} - {'.lock'} == set(whole)
+        assert all((folder / name).read_bytes() == content for name, content in whole.items())
+        step += 1
+    assert step > 20
+
+
+def test_a_full_disk_leaves_nothing_half(tmp_path):
+    with full_disk(150), pytest.raises(OSError):
+        own(tmp_path, DATA[:2])
+    assert not [path for path in (tmp_path / 'processed').rglob('*.part')]
+    assert len(own(tmp_path, DATA[:2])) == 2
+
+
+def test_what_a_stopped_run_made_of_other_raw_files_is_not_used(tmp_path, monkeypatch):
+    write_pcqm4mv2(tmp_path, DATA, num_train=6)
+    monkeypatch.setattr(conformers, '_join', lambda *args: 1 / 0)  # stopped before the end
+    with pytest.raises(ZeroDivisionError):
+        PCQM4Mv2Conformers(str(tmp_path), num_conformers=1)
+    monkeypatch.undo()
+    shutil.rmtree(tmp_path / 'raw')
+    write_pcqm4mv2(tmp_path, DATA[::-1], num_train=5)
+    again = PCQM4Mv2Conformers(str(tmp_path), num_conformers=1)
+    assert heavy(again[0]) == heavy(DATA[-1]) and same_geometry(again[0], DATA[-1])
 
 
 @pytest.mark.parametrize('name, place', [('pos_relaxed', -5), ('ptr', -9), ('z', 3), ('gap', 60)])

@@ -8,6 +8,7 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
 from itertools import islice
@@ -23,7 +24,7 @@ from tqdm import tqdm
 from torch_geometric_inertial.chem.conformers import METHODS
 from torch_geometric_inertial.chem.relaxation import read_relaxation
 from torch_geometric_inertial.datasets.raw_files import raw_sizes
-from torch_geometric_inertial.files import sha256_of, write_atomically
+from torch_geometric_inertial.files import locked_folder, sha256_of, write_atomically
 
 VERIFIED = 2**28  #: Bytes of a stored array up to which all of it is checked whenever it is opened.
 SHARD = 2000  #: Molecules that are worked on, and written, at a time.
@@ -85,21 +86,28 @@ class StoredConformers(Dataset):
         return [f'{self.key}/report.json']  # written last
 
     def _process(self) -> None:
-        """What is cut off, or made from raw files of other sizes, is made again."""
+        """What is cut off, or made from raw files of other sizes, is made again; of several processes one makes it."""
         folder = Path(self.processed_dir) / self.key
-        path = folder / 'report.json'
-        if path.is_file():
-            try:
-                report = json.loads(path.read_text())
-                fits = report['raw'] == raw_sizes(self) and all(
-                    (folder / f'{name}.npy').stat().st_size == size for name, (size, _) in report['files'].items())
-            except (OSError, ValueError, KeyError, TypeError, AttributeError):
-                fits = False
-            if not fits:
+        if self._fits(folder):
+            shutil.rmtree(folder / 'shards', ignore_errors=True)  # of a process that was killed at its very end
+            return
+        with locked_folder(folder, wait=True):
+            if self._fits(folder):  # another process was faster
+                return
+            if (folder / 'report.json').is_file():
                 warnings.warn(f"what is stored in '{folder}' is cut off or of other raw files, and is made again",
                               stacklevel=4)
-                shutil.rmtree(folder)
-        super()._process()
+            for path in (folder / 'report.json', *folder.glob('*.npy')):
+                path.unlink(missing_ok=True)
+            self.process()
+
+    def _fits(self, folder: Path) -> bool:
+        try:
+            report = json.loads((folder / 'report.json').read_text())
+            return report['raw'] == raw_sizes(self) and all(
+                (folder / f'{name}.npy').stat().st_size == size for name, (size, _) in report['files'].items())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return False
 
     def len(self) -> int:
         return self._ptr.numel() - 1
@@ -123,7 +131,12 @@ class StoredConformers(Dataset):
     def process(self) -> None:
         folder = Path(self.processed_dir) / self.key
         shards = folder / 'shards'
+        made_from = json.dumps(raw_sizes(self))
+        note = shards / 'raw.json'
+        if shards.is_dir() and (not note.is_file() or note.read_text() != made_from):
+            shutil.rmtree(shards)  # of a run that was stopped, and other raw files
         shards.mkdir(parents=True, exist_ok=True)
+        write_atomically(note, lambda path: path.write_text(made_from))
         settings = (self.num_conformers, self.hydrogens, self.seed)
         batches = _shards(islice(self.records(), self.limit))
         tasks = ((records, shards / f'{i:06d}.npz', *settings) for i, records in enumerate(batches))
@@ -276,22 +289,27 @@ def _join(paths: list[Path], folder: Path) -> dict:
     if kept:
         sizes = np.concatenate(parts)
         ptr = np.concatenate([[0], np.cumsum(sizes)])
-        write_atomically(folder / 'ptr.npy', lambda path: _save(path, ptr))
+        write_atomically(folder / 'ptr.npy', lambda path: _write_column(path, ptr.dtype, ptr.shape, [ptr]))
         with np.load(kept[0]) as shard:
             shapes = {name: shard[name].shape[1:] for name in COLUMNS if name in shard.files}
         for name, shape in shapes.items():
             rows = int(ptr[-1]) if COLUMNS[name][1] else len(sizes)
-            column = np.lib.format.open_memmap(folder / f'{name}.npy', 'w+', COLUMNS[name][0], (rows, *shape))
-            at = 0
-            for path in kept:
-                with np.load(path) as shard:
-                    column[at:at + len(shard[name])] = shard[name]
-                    at += len(shard[name])
-            column.flush()
+            write_atomically(folder / f'{name}.npy', partial(_write_column, dtype=np.dtype(COLUMNS[name][0]),
+                                                             shape=(rows, *shape), parts=_parts(kept, name)))
     return dict(read=read, molecules=read - len(left_out), made_by=dict(zip(METHODS, methods.tolist(), strict=True)),
                 left_out=left_out)
 
 
-def _save(path: Path, array: np.ndarray) -> None:
+def _parts(shards: list[Path], name: str) -> Iterator[np.ndarray]:
+    for path in shards:
+        with np.load(path) as shard:
+            yield shard[name]
+
+
+def _write_column(path: Path, dtype: np.dtype, shape: tuple[int, ...], parts: Iterable[np.ndarray]) -> None:
+    """An .npy file, part by part. Not through a map into memory: on a full disk that ends the process by a signal."""
     with open(path, 'wb') as file:
-        np.save(file, array)
+        np.lib.format.write_array_header_1_0(
+            file, dict(descr=np.lib.format.dtype_to_descr(dtype), fortran_order=False, shape=shape))
+        for part in parts:
+            file.write(np.ascontiguousarray(part, dtype).tobytes())
