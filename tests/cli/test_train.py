@@ -44,6 +44,12 @@ def test_going_on_from_weights_with_new_atoms(file, tmp_path, capsys):
     assert len(tuned.generate(2, groups='alcohol', num_steps=2)) == 2
 
 
+def test_the_bar_says_how_much_of_the_time_is_over(file, tmp_path, capsys):
+    assert main(['train', f'--file={file}', '--changes={channels: 32, heads: 2}', f'--out={tmp_path / "run"}',
+                 *FAST[:2], '--fit_config.num_steps=4', '--fit_config.max_minutes=60']) == 0
+    assert 'done=100%' in capsys.readouterr().err
+
+
 def test_what_was_held_out_is_in_the_log_and_in_the_picture(file, tmp_path):
     out, tiny = tmp_path / 'own', '--changes={channels: 32, heads: 2, graph_layers: 1, place_layers: 1}'
     common = ['train', f'--file={file}', tiny, '--validation=0.2', f'--out={out}', *FAST[:2]]

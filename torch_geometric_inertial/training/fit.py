@@ -170,7 +170,7 @@ class Fit:
                 mean = self._mean(torch.stack(losses).mean(dim=0)).tolist()
                 losses.clear()
                 self.log(dict(zip(self.names, mean, strict=True), lr=self.lr, seconds=round(self.seconds, 1)))
-                bar.set_postfix(loss=f'{mean[0]:.3f}')
+                bar.set_postfix(loss=f'{mean[0]:.3f}', done=f'{self.fraction_done():.0%}')
             if self.evaluate is not None and self.config.evaluate_every and (
                     self.step % self.config.evaluate_every == 0 and self.world.rank == 0):
                 self.log(self.evaluate(self._averaged(), self.step))
