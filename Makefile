@@ -12,7 +12,7 @@ demo: $(VENV)/.package
 	$(PY) examples/qm9_ar.py
 
 test: $(VENV)/.package $(VENV)/.scatter
-	$(PY) -m pytest -m 'not slow and not gpu and not cuda_compile' $(ARGS)
+	$(PY) -m pytest -n 2 --dist loadfile -m 'not slow and not gpu and not cuda_compile' $(ARGS)
 
 lint: $(VENV)/.package
 	$(PY) -m ruff check .

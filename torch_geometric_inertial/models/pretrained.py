@@ -111,7 +111,8 @@ class Pretrained:
         own = model.state_dict()
         for what, names in (('lack', own.keys() - tensors.keys()), ('have unknown', tensors.keys() - own.keys())):
             if names:
-                raise ValueError(f"the weights in '{folder}' {what} {sorted(names)}")
+                more = f' and {len(names) - 10} more' if len(names) > 10 else ''
+                raise ValueError(f"the weights in '{folder}' {what} {', '.join(map(repr, sorted(names)[:10]))}{more}")
         for name, tensor in own.items():
             if tensor.shape != tensors[name].shape:
                 raise ValueError(f"'{name}' in '{folder}' must be {tuple(tensor.shape)} (got "
