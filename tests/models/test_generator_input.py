@@ -84,7 +84,8 @@ def test_several_scaffolds_are_grown_one_after_the_other(model):
         assert data.z[:part.numel()].tolist() == part.tolist() and int(data.fixed.sum()) == part.numel()
     assert len(made) == 4 and torch.equal(made[0].pos[:3], scaffolds[0].pos)
     for a, b in zip(made[:2], model.complete(scaffolds[0], 2, num_steps=4), strict=True):
-        torch.testing.assert_close(a.pos, b.pos, atol=1e-3, rtol=0)
+        assert torch.equal(a.z, b.z) and torch.equal(a.edge_index, b.edge_index)
+        torch.testing.assert_close(a.pos, b.pos, atol=1e-2, rtol=0)  # rounding by width of the batch
     assert model.complete([]) == model.add_hydrogens([]) == []
     with pytest.raises(ValueError, match=r"molecule 1 of 'scaffold' is not a molecule .* the model knows no S"):
         model.complete([heavy_atoms('CCO'), heavy_atoms('CS')])
