@@ -72,7 +72,7 @@ class Protocol(ABC):
 
     @abstractmethod
     def judge(self, molecules: Screened, workers: int | None) -> Judged:
-        r"""Judges molecules; only those that the screening left ``'ok'`` need be looked at."""
+        r"""Judges molecules; only those that the preflight left ``'ok'`` need be looked at."""
 
     def compare(self, distributions: Distributions, reference: Distributions) -> dict[str, Figure]:
         r"""Figures of how far distributions are from those of the reference; none by default."""
