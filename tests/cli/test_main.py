@@ -1,4 +1,5 @@
 import inspect
+import os
 import subprocess
 import sys
 from functools import wraps
@@ -38,6 +39,18 @@ def test_the_module_is_the_command_line():
 def test_version(capsys):
     assert main(['--version']) == 0
     assert capsys.readouterr().out.count('.') == 2
+
+
+@pytest.mark.parametrize('unbuffered', ['', '1'])
+@pytest.mark.parametrize('to, reason', [('full', 'No space left'), ('closed', 'Broken pipe')])
+def test_a_standard_output_that_cannot_be_written_to_is_one_line(to, reason, unbuffered):
+    reader, pipe = os.pipe()
+    os.close(reader)
+    with open(pipe, 'w') as closed, open('/dev/full', 'w') as full:
+        result = subprocess.run([sys.executable, '-m', 'torch_geometric_inertial', '--help'], text=True,
+                                stdout=full if to == 'full' else closed, stderr=subprocess.PIPE,
+                                env={**os.environ, 'PYTHONUNBUFFERED': unbuffered})
+    assert result.returncode == 1 and reason in result.stderr and result.stderr.count('\n') == 1
 
 
 @pytest.mark.parametrize('name', COMMANDS)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import re
 import sys
 import warnings
@@ -33,6 +34,17 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     r"""Runs a subcommand. What goes wrong ends in one line on stderr and exit status 1; in status 2 if the command
     cannot be carried out as it stands, for its arguments or for a package that is not there."""
+    try:
+        status = _run(arguments)
+        sys.stdout.flush()
+        return status
+    except OSError as error:  # of standard output: its reader has gone (`| head`), or its disk is full
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes once more when it ends
+        print(f'inertial: standard output: {error}', file=sys.stderr)
+        return 1
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if not arguments or arguments[0] in ('-h', '--help'):
         print('usage: inertial COMMAND [--help] …\n')
