@@ -92,3 +92,13 @@ def test_asked_for_values_move_the_molecules(model):
     low, high = (model.generate(100, properties={'gap': gap}, seed=0) for gap in (4.0, 9.0))
     multiple_bonds = [sum(int((data.edge_attr > 1).sum()) for data in molecules) for molecules in (low, high)]
     assert multiple_bonds[0] > 1.3 * multiple_bonds[1]  # a small gap is that of unsaturated molecules
+
+
+def test_the_likelihood_is_the_same_in_double_precision():
+    r"""Also of symmetric molecules, where many atoms are equally near."""
+    molecules = [QM9Sample()[i] for i in (5, 8, 26, 146, 165)]
+    single = InertialAR.from_pretrained('qm9').log_prob(molecules).total
+    batch = Batch.from_data_list(molecules)
+    batch.pos = batch.pos.double()
+    double = InertialAR.from_pretrained('qm9').double().log_prob(batch).total
+    torch.testing.assert_close(single.double(), double, atol=5e-3, rtol=0)

@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch_geometric.data import Batch, Data
 
-from torch_geometric_inertial import InertialAR, from_smiles, to_mol
+from torch_geometric_inertial import InertialAR, Quetzal, from_smiles, to_mol
 from torch_geometric_inertial.chem import write_sdf
 from torch_geometric_inertial.datasets import QM9Sample
 from torch_geometric_inertial.frames import random_rotations
 from torch_geometric_inertial.metrics import hydrogen_report
-from torch_geometric_inertial.models import TrainingDomain
+from torch_geometric_inertial.models import QuetzalConfig, TrainingDomain
 
 STEPS = dict(num_steps=2)
 
@@ -275,5 +275,8 @@ def test_the_default_dtype_and_double_precision_draw_the_same_molecules(model, m
                                                                                                         'generate'])
 def test_half_precision_is_refused(molecules, call):
     half = InertialAR.from_pretrained('qm9').half()
-    with pytest.raises(ValueError, match=r'the model must be in torch.float32, .* \(got torch.float16, whose range'):
+    with pytest.raises(ValueError, match=r'the model must be in .*, torch.bfloat16 \(got torch.float16, in which it'):
         call(half, molecules)
+    without_bonds = Quetzal(QuetzalConfig.preset('tiny')).bfloat16()
+    with pytest.raises(ValueError, match=r'in torch.float32, torch.float64 \(got torch.bfloat16, in which it would'):
+        call(without_bonds, molecules)

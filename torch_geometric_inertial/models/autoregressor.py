@@ -315,9 +315,10 @@ class AtomAutoregressor(Pretrained, nn.Module):
 
     def _check_precision(self) -> None:
         dtype = next(self.parameters()).dtype
-        if dtype == torch.float16:
-            raise ValueError(f"the model must be in torch.float32, torch.float64 or torch.bfloat16 (got {dtype}, whose "
-                             "range is too small for it); model.float() is the same in torch.float32")
+        kept = (torch.float32, torch.float64, *[torch.bfloat16] * self.writes_bonds)
+        if dtype not in kept:
+            raise ValueError(f"the model must be in {', '.join(map(str, kept))} (got {dtype}, in which it would lose "
+                             "places or overflow); model.float() is the same in torch.float32")
 
     def _sampling_config(self, groups: Tensor | list[str] | str | None, properties: dict | None,
                          sampling: dict) -> SamplingConfig:

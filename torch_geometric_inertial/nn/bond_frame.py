@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 Axes = Callable[[Tensor, Tensor], Tensor]  #: As :func:`bond_axes` or :func:`cartesian_axes`.
 MIN_SINE = 0.3  #: Two directions span a plane if the sine of their angle exceeds this.
+GRID = 2.0 ** -10  #: Å; distances are told apart this far, so that those of symmetric molecules are equal.
 
 
 class BondFrame(NamedTuple):
@@ -81,18 +82,21 @@ def bond_frames(pos: Tensor, order: Tensor, row: Tensor, slot: Tensor, parent: T
         slot (Tensor): [T].
         parent (Tensor): Their parents' slots [T].
         num_neighbors (int): Atoms around :math:`K` beside the parent: those to which a ring is closed, then those
-            bonded to the parent, each in the order of the sequence, then the nearest to the parent.
+            bonded to the parent, each in the order of the sequence, then the nearest to the parent, of equally near
+            ones (:data:`GRID`) the earlier.
         axes_of (callable, optional): The axes, from the positions of these relative to the parent.
             (default: :func:`bond_axes`)
     """
     slots = torch.arange(pos.size(1), device=pos.device)
     origin = pos[row, parent]
     offset = pos[row] - origin.unsqueeze(1)  # [T, N, 3]
-    rank = torch.where(order[row, slot] > 0, slots - 1e4, torch.where(
-        order[row, parent] > 0, slots.to(pos.dtype), 1e4 + offset.norm(dim=-1)))
+    num = pos.size(1)
+    grid = (offset.norm(dim=-1) / GRID).round().long() * num + slots
+    rank = torch.where(order[row, slot] > 0, slots - 2 * num, torch.where(order[row, parent] > 0, slots - num, grid))
+    last = torch.iinfo(rank.dtype).max
     hidden = (slots >= slot.unsqueeze(1)) | (slots == parent.unsqueeze(1))
-    rank, index = rank.masked_fill(hidden, torch.inf).topk(min(num_neighbors, pos.size(1)), largest=False)
-    valid = rank.isfinite()
+    rank, index = rank.masked_fill(hidden, last).topk(min(num_neighbors, num), largest=False)
+    valid = rank < last
     offset = offset.gather(1, index.unsqueeze(-1).expand(-1, -1, 3))
     axes = axes_of(offset, valid)
     offset = torch.cat([torch.zeros_like(offset[:, :1]), offset @ axes], dim=1)
