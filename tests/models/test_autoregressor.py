@@ -3,8 +3,11 @@ import copy
 
 import pytest
 import torch
+from helpers.bonded import canonical_molecules
 from helpers.generators import FAST, VARIANTS, real_molecules, same, small_model
 from torch_geometric.data import Batch
+
+from torch_geometric_inertial import InertialAR, InertialARConfig, Quetzal, QuetzalConfig
 
 
 def test_groups_condition_and_their_absence_does_not(make_model):
@@ -161,3 +164,25 @@ def test_a_model_in_double_and_a_process_in_double_do_the_same(variant, state):
     assert found[0] == pytest.approx(expected[0], rel=1e-4) and found[1] == pytest.approx(expected[1], rel=1e-3)
     for a, b in zip(found[2:], expected[2:], strict=True):
         same([m.apply(torch.Tensor.float, 'pos') for m in a], b)
+
+
+@pytest.mark.parametrize('make', [
+    lambda **kwargs: InertialAR(InertialARConfig.preset('tiny', **kwargs)),
+    lambda **kwargs: InertialAR(InertialARConfig.preset('tiny', bonds=False, type_layers=1, coord_layers=1, **kwargs)),
+    lambda **kwargs: Quetzal(QuetzalConfig.preset('tiny', num_layers=2, **kwargs)),
+    lambda **kwargs: Quetzal(QuetzalConfig.preset('bonds', channels=48, heads=2, **kwargs)),
+], ids=['InertialAR', 'InertialAR without bonds', 'Quetzal', 'Quetzal with bonds'])
+def test_dropout_is_of_training_alone_and_takes_part(make):
+    batch = Batch.from_data_list(canonical_molecules(3))
+
+    def loss(model, seed):
+        torch.manual_seed(seed)
+        return float(model(batch, torch.Generator().manual_seed(0)).total.detach())
+
+    for dropout in (0.0, 0.3):
+        torch.manual_seed(0)
+        model = make(dropout=dropout).train()
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.05)
+        assert (loss(model, 1) == loss(model, 2)) == (dropout == 0)
+        assert loss(model.eval(), 1) == loss(model, 2)

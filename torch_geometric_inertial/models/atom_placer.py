@@ -51,16 +51,19 @@ class AtomPlacer(nn.Module):
         field_channels (int): Size of the keys that the head's network takes.
         axes (callable): The axes of a place, from the atoms around it.
             (default: :func:`~torch_geometric_inertial.nn.bond_frame.bond_axes`)
+        dropout (float): Of residual branches. (default: :obj:`0.0`)
     """
     def __init__(self, num_types: int, channels: int, heads: int, num_layers: int, pair_channels: int,
                  message_channels: int, message_rounds: int, num_neighbors: int, context_noise: float,
-                 head: DiffusionHead, field_channels: int, axes: Axes = bond_axes):
+                 head: DiffusionHead, field_channels: int, axes: Axes = bond_axes,
+                 dropout: float = 0.0):
         super().__init__()
         self.num_neighbors, self.context_noise, self.axes = num_neighbors, context_noise, axes
         self.type_embedding = nn.Embedding(num_types, channels)
         self.pair = nn.Sequential(nn.Linear(MAX_ORDER + 1 + FAR + 1 + 1, 2 * pair_channels), nn.SiLU(),
                                   nn.Linear(2 * pair_channels, pair_channels))
-        self.blocks = nn.ModuleList(PairBiasedBlock(channels, heads, pair_channels) for _ in range(num_layers))
+        self.blocks = nn.ModuleList(
+            PairBiasedBlock(channels, heads, pair_channels, dropout) for _ in range(num_layers))
         self.norm = nn.RMSNorm(channels)
         self.hydrogen = nn.Embedding(2, channels)
         self.query, self.sibling = nn.Linear(channels, channels), nn.Embedding(MAX_SIBLINGS + 1, channels)

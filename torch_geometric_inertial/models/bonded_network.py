@@ -116,8 +116,8 @@ def bonded_network(c: BondedConfig, axes: Axes = bond_axes) -> BondedNetwork:
     head = DiffusionHead(c.head_channels, c.channels, c.head_layers, sigma_data=c.sigma_data, noise_mean=c.noise_mean,
                          noise_std=c.noise_std, pair_channels=c.field_channels)
     graph = GraphAutoregressor(vocabulary, c.channels, c.heads, c.graph_layers, c.pair_channels, c.max_atoms,
-                               c.max_closures)
+                               c.max_closures, c.dropout)
     placer = AtomPlacer(len(vocabulary), c.channels, c.heads, c.place_layers, c.pair_channels, c.message_channels,
-                        c.message_rounds, c.num_neighbors, c.context_noise, head, c.field_channels, axes)
+                        c.message_rounds, c.num_neighbors, c.context_noise, head, c.field_channels, axes, c.dropout)
     return BondedNetwork(vocabulary, graph_condition, place_condition, graph, placer, c.max_atoms, c.max_closures,
                          c.num_draws, c.coord_weight)

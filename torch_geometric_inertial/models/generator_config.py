@@ -29,7 +29,7 @@ class GeneratorConfig(ModelConfig):
         coord_weight (float): Weight of the diffusion loss in the total; the others have weight 1.
         context_noise (float): Noise (Å) on the positions that the network is told of in training; the targets stay
             clean.
-        dropout (float): Of attention weights and residual branches.
+        dropout (float): Of residual branches; without bonds of attention weights, too.
         condition_dropout (float): Probability that a molecule is trained with the null condition; of the others, each
             group and each property is left out with the same probability.
 

@@ -52,9 +52,10 @@ class GraphAutoregressor(nn.Module):
         pair_channels (int): Size of what a pair of atoms is described by.
         max_atoms (int): Longest molecule.
         max_closures (int): Rings that one atom may close.
+        dropout (float): Of residual branches. (default: :obj:`0.0`)
     """
     def __init__(self, vocabulary: AtomVocabulary, channels: int, heads: int, num_layers: int, pair_channels: int,
-                 max_atoms: int, max_closures: int):
+                 max_atoms: int, max_closures: int, dropout: float = 0.0):
         super().__init__()
         num_types = len(vocabulary)
         self.vocabulary, self.stop = vocabulary, num_types
@@ -67,7 +68,8 @@ class GraphAutoregressor(nn.Module):
         self.walk = nn.Parameter(torch.zeros(channels))
         self.pair = nn.Sequential(nn.Linear(PAIR_FEATURES, 2 * pair_channels), nn.SiLU(),
                                   nn.Linear(2 * pair_channels, pair_channels))
-        self.blocks = nn.ModuleList(PairBiasedBlock(channels, heads, pair_channels) for _ in range(num_layers))
+        self.blocks = nn.ModuleList(
+            PairBiasedBlock(channels, heads, pair_channels, dropout) for _ in range(num_layers))
         self.type_norm, self.bond_norm = nn.RMSNorm(channels), nn.RMSNorm(channels)
         self.type_head = nn.Sequential(nn.Linear(channels, channels), nn.SiLU(), nn.Linear(channels, num_types + 1))
         self.bonds = BondHead(channels, num_types, max_closures)

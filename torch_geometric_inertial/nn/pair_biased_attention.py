@@ -75,15 +75,16 @@ class PairBiasedAttention(nn.Module):
 
 
 class PairBiasedBlock(nn.Module):
-    r""":obj:`x += Attention(Norm(x)); x += MLP(Norm(x))`, with the MLP of Shazeer (2020); arguments as
-    :class:`PairBiasedAttention`."""
-    def __init__(self, channels: int, heads: int, pair_channels: int):
+    r""":obj:`x += Attention(Norm(x)); x += MLP(Norm(x))`, with the MLP of Shazeer (2020) and dropout
+    of both sums; the other arguments as :class:`PairBiasedAttention`."""
+    def __init__(self, channels: int, heads: int, pair_channels: int, dropout: float = 0.0):
         super().__init__()
         self.attention_norm, self.feed_forward_norm = nn.RMSNorm(channels), nn.RMSNorm(channels)
         self.attention = PairBiasedAttention(channels, heads, pair_channels)
         self.feed_forward = SwiGLU(channels, math.ceil(8 * channels / 3 / 32) * 32)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, pair: Tensor, mask: Tensor, cache: PairCache | None = None,
                 slot: Tensor | None = None) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), pair, mask, cache, slot)
-        return x + self.feed_forward(self.feed_forward_norm(x))
+        x = x + self.dropout(self.attention(self.attention_norm(x), pair, mask, cache, slot))
+        return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
