@@ -29,7 +29,7 @@ BELOW = {
     'models': {'data', 'generation', 'nn', 'ops', 'neighbors', 'frames', 'elements', 'files', 'chem', 'transforms'},
     'chem': {'data', 'superpose', 'frames', 'elements', 'files'},
     'transforms': {'data', 'fields', 'permute', 'frames', 'chem', 'elements'},
-    'datasets': {'chem', 'elements', 'files'},
+    'datasets': {'chem', 'transforms', 'elements', 'files'},
     'training': {'data', 'models', 'nn', 'superpose', 'ops', 'neighbors', 'frames', 'elements',
                  'files', 'permute', 'signals'},
     'metrics': {'data', 'models', 'transforms', 'chem', 'nn', 'ops', 'neighbors', 'frames', 'superpose', 'elements',

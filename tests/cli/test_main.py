@@ -21,7 +21,7 @@ def test_without_a_command_all_are_listed(capsys):
 
 def test_unknown_command(capsys):
     assert main(['dance']) == 2
-    assert "no command 'dance' (there are train, generate" in capsys.readouterr().err
+    assert "no command 'dance' (there are prepare, train, generate" in capsys.readouterr().err
 
 
 def test_the_list_of_commands_waits_for_no_large_package():

@@ -63,9 +63,19 @@ def stream(path: str | Path, kind: Format, fields: Sequence[str] = ()) -> Iterat
     r"""The records of a file of any size, one after the other; see :func:`read_records`."""
     for name in set(fields) & set(OWN):
         raise ValueError(f"'fields' must not be one of {', '.join(OWN)} (got '{name}')")
+    empty = True
+    for record in parsed(_read_lines(path), kind, str(path), fields):
+        empty = False
+        yield record
+    if empty:
+        raise ValueError(f'{path}: the file is empty, or holds no molecule')
+
+
+def parsed(lines: Iterator[str], kind: Format, name: str, fields: Sequence[str] = ()) -> Iterator[Record]:
+    r"""The records of lines of text; messages call these :obj:`name`."""
     number = -1
     try:
-        for number, raw in enumerate(kind.split(_read_lines(path))):
+        for number, raw in enumerate(kind.split(lines)):
             title = ''
             if kind.title_line is not None and len(raw.lines) > kind.title_line:
                 title = ' '.join(raw.lines[kind.title_line].split())[:80]
@@ -73,18 +83,16 @@ def stream(path: str | Path, kind: Format, fields: Sequence[str] = ()) -> Iterat
                 if raw.fault is not None:
                     raise BadLine(raw.first, raw.fault)
                 data = kind.parse(raw.lines, raw.first)
-                for name in fields:
-                    data[name] = _number(data, name, raw.first)
+                for field in fields:
+                    data[field] = _number(data, field, raw.first)
             except BadLine as error:
                 named = f'record {number}' + (f" ('{title}')" if title else '')
-                yield Record(number, None, f'{path}: {named}, {error}', title)
+                yield Record(number, None, f'{name}: {named}, {error}', title)
             else:
                 yield Record(number, data, None, title_of(data))
     except _Damaged as error:
         number += 1
-        yield Record(number, None, f'{path}: record {number}: {error}', '')
-    if number < 0:
-        raise ValueError(f'{path}: the file is empty, or holds no molecule')
+        yield Record(number, None, f'{name}: record {number}: {error}', '')
 
 
 def read_list(path: str | Path, kind: Format, on_error: str, fields: Sequence[str] = ()) -> list[Data]:

@@ -17,6 +17,7 @@ from torch_geometric_inertial.cli.interrupt import Stoppable, Stopped
 
 #: Subcommand -> what it does; the function of the same name stands in the module of the same name.
 COMMANDS = {
+    'prepare': 'make a store of molecules for training on more than fits into memory',
     'train': 'train a generator on molecules of a file',
     'generate': 'write new molecules',
     'complete': 'grow molecules from a part',

@@ -6,6 +6,7 @@ from torch_geometric_inertial.datasets.molecule3d import Molecule3D
 from torch_geometric_inertial.datasets.n_body import NBody
 from torch_geometric_inertial.datasets.oc20 import OC20
 from torch_geometric_inertial.datasets.pcqm4mv2 import PCQM4Mv2Conformers
+from torch_geometric_inertial.datasets.prepare import prepare
 from torch_geometric_inertial.datasets.qm9_sample import QM9Sample
 from torch_geometric_inertial.datasets.qm9_split import gdb_ids, qm9_split
 from torch_geometric_inertial.datasets.qm9_targets import EXTENSIVE, QM9_TARGETS, qm9_target
@@ -26,6 +27,7 @@ __all__ = [
     'gdb_ids',
     'guess_tags',
     'load_qm9',
+    'prepare',
     'qm9_split',
     'qm9_target',
     'read_relaxations',
