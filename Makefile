@@ -1,4 +1,4 @@
-# make demo | test | lint | docs | cuda-check | fuzz | bench: each sets itself up on a bare machine (Python 3.10 or later, a C++ compiler).
+# make demo | test | lint | docs | wheel | wheel-check | cuda-check | fuzz | bench: each sets itself up on a bare machine (Python 3.10 or later, a C++ compiler).
 # Another interpreter: make demo PYTHON=python3.12. Arguments for pytest: make test ARGS='-k metrics'.
 
 PYTHON ?= python3
@@ -7,7 +7,9 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 SOURCES := setup.py pyproject.toml $(wildcard csrc/* csrc/*/*)
 
-.PHONY: demo test lint docs cuda-check fuzz bench
+BARE := $(VENV)/bare
+
+.PHONY: demo test lint docs wheel wheel-check cuda-check fuzz bench
 demo: $(VENV)/.package
 	$(PY) examples/qm9_ar.py
 
@@ -20,6 +22,19 @@ lint: $(VENV)/.package
 
 docs: $(VENV)/.package
 	$(PY) -m sphinx -W -b html docs docs/_build/html
+
+# One wheel for every Python from 3.10 and every torch from 2.10, in dist/.
+wheel: $(VENV)/.requirements
+	rm -rf dist build
+	$(PY) -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps --wheel-dir dist .
+	ls dist
+
+# The wheel in an environment that has what it requires, and nothing else.
+wheel-check: wheel
+	$(PYTHON) -m venv --clear $(BARE)
+	sed 's/\[[a-z]*\]//' requirements.txt > $(BARE)/constraints.txt
+	$(BARE)/bin/python -m pip install --quiet --disable-pip-version-check -c $(BARE)/constraints.txt dist/*.whl
+	$(BARE)/bin/python -I tests/helpers/bare_environment.py
 
 # Every CUDA source through nvcc, without a GPU: about two minutes.
 cuda-check: $(VENV)/.package

@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import torch
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from torch_geometric_inertial.files import reading, sha256_of, write_all_atomically
+from torch_geometric_inertial.models.hub import HUB_ID, HubError, fetch, push
 from torch_geometric_inertial.models.training_domain import TrainingDomain
 
 BUNDLED = Path(__file__).parent.parent / 'weights'  #: Models that come with the package, one folder a name.
@@ -76,14 +78,57 @@ class Pretrained:
 
         Args:
             name_or_folder (str or Path): A bundled name such as :obj:`'qm9'`, a folder, or an id of the Hugging Face
-                hub (:obj:`owner/name`; needs :obj:`huggingface_hub`).
+                hub: :obj:`owner/name`, better :obj:`owner/name@commit`, which stays what it is. It needs
+                :obj:`huggingface_hub`.
             device (str or torch.device): Where to. (default: :obj:`'cpu'`)
 
         Raises:
             ValueError: If there is no such model, it is of another class, or its weights are damaged, incomplete, of
                 other shapes, or a pickle.
         """
-        folder = locate(name_or_folder)
+        return cls._load(locate(name_or_folder), device)
+
+    @classmethod
+    def from_hub(cls: type[Model], repo_id: str, *, revision: str | None = None,
+                 device: str | torch.device = 'cpu') -> Model:
+        r"""Loads a model from the Hugging Face hub, whatever folder of that name is here.
+
+        Args:
+            repo_id (str): :obj:`owner/name`.
+            revision (str, optional): A commit, which stays what it is, a tag or a branch. (default: the newest)
+            device (str or torch.device): Where to. (default: :obj:`'cpu'`)
+
+        Raises:
+            ValueError: As :meth:`from_pretrained` does, or if the model cannot be fetched.
+        """
+        return cls._load(fetch(repo_id if revision is None else f'{repo_id}@{revision}',
+                               (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE)), device)
+
+    def push_to_hub(self, repo_id: str, *, private: bool = False, revision: str | None = None,
+                    commit_message: str | None = None, token: str | None = None, **kwargs) -> str:
+        r"""Saves the model to the Hugging Face hub, in one commit: all of it arrives, or nothing.
+
+        Args:
+            repo_id (str): :obj:`owner/name`; created if need be.
+            private (bool): Whether a new repository is hidden from others. (default: :obj:`False`)
+            revision (str, optional): A branch; created if need be. (default: the main one)
+            commit_message (str, optional): What the history says.
+            token (str, optional): Who writes. (default: who is logged in, or :obj:`HF_TOKEN`)
+            **kwargs: Of :meth:`save_pretrained`: :obj:`card`, :obj:`dtype`, facts.
+
+        Returns:
+            str: The commit; :obj:`from_pretrained(f'{repo_id}@{commit}')` loads it.
+
+        Raises:
+            ValueError: If the hub does not take it.
+        """
+        message = f'{type(self).__name__} of torch_geometric_inertial' if commit_message is None else commit_message
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder, **kwargs)
+            return push(Path(folder), repo_id, private=private, revision=revision, message=message, token=token)
+
+    @classmethod
+    def _load(cls: type[Model], folder: Path, device: str | torch.device) -> Model:
         try:
             with reading(folder / CONFIG_FILE) as path:
                 facts = json.loads(path.read_text())
@@ -179,17 +224,10 @@ def locate(name_or_folder: str | Path) -> Path:
     if (BUNDLED / folder).is_dir() and len(folder.parts) == 1:
         return BUNDLED / folder
     bundled = ', '.join(sorted(path.name for path in BUNDLED.iterdir())) if BUNDLED.is_dir() else 'none'
-    if len(folder.parts) != 2 or folder.is_absolute():
+    if not HUB_ID.fullmatch(str(name_or_folder)):
         raise ValueError(f"'name_or_folder' must be a bundled model ({bundled}), a folder, or a hub id "
                          f"(got '{name_or_folder}')")
     try:
-        from huggingface_hub import snapshot_download
-    except ImportError as error:
-        raise ValueError(f"'{name_or_folder}' is no folder here; to load a hub id: pip install huggingface_hub"
-                         ) from error
-    try:
-        return Path(snapshot_download(str(name_or_folder), allow_patterns=[CONFIG_FILE, WEIGHTS_FILE]))
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().partition('\n')[0]
-        raise ValueError(f"'{name_or_folder}' is no folder here, and cannot be fetched from the hub ({reason}); "
-                         f'bundled are {bundled}') from error
+        return fetch(str(name_or_folder), (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE))
+    except HubError as error:
+        raise ValueError(f"'{name_or_folder}' is no folder here, and {error}; bundled are {bundled}") from error
