@@ -36,7 +36,7 @@ BELOW = {
                 'files'},
     'calculators': {'data', 'models', 'elements'},
     'testing': {'data', 'fields', 'permute', 'frames', 'elements', 'chem'},
-    'report': {'data', 'metrics', 'chem', 'frames', 'elements', 'files'},
+    'report': {'data', 'metrics', 'models', 'chem', 'frames', 'superpose', 'elements', 'files'},
     'refinement': {'metrics', 'models', 'chem'},
     '__main__': {'cli'},
     'cli': {'report', 'refinement', 'calculators', 'training', 'metrics', 'models', 'datasets', 'transforms', 'chem',

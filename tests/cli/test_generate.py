@@ -1,4 +1,7 @@
 r"""`inertial generate` with molecules that are drawn again and relaxed."""
+import json
+import re
+
 import pytest
 import torch
 
@@ -42,6 +45,9 @@ def test_those_that_fail_in_all_attempts_keep_their_numbers(monkeypatch, weights
     (['--keep=valid'], "'keep' must be one of all, ok (got 'valid')"),
     (['--relax=uff'], "the method of relaxation must be one of mmff, xtb (got 'uff')"),
     (['--workers=0'], "'workers' must be at least 1 (got 0)"),
+    (['--animation=writing.mp4'], "'animation' must end in .gif or .html (got 'writing.mp4')"),
+    (['--animation=writing.gif', '--max-atoms=5'], "'animation' cannot be given with 'max_atoms' (got 5)"),
+    (['--animation=writing.gif', '--keep=ok'], "'animation' cannot be given with 'keep' (got 'ok')"),
 ])
 def test_mistakes_in_generate(weights, tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
@@ -54,3 +60,13 @@ def test_a_file_of_none_that_is_ok_is_not_written(weights, tmp_path, capsys):
                  f'--out={tmp_path / "new.sdf"}']) == 1
     assert 'no molecule is left after 20 attempts: ' in capsys.readouterr().err
     assert not (tmp_path / 'new.sdf').exists()
+
+
+def test_generate_shows_how_the_first_molecule_of_its_part_was_written(tmp_path, capsys):
+    out, page = tmp_path / 'new.jsonl', tmp_path / 'writing.html'
+    assert main(['generate', '4', '--shard=1/2', '--num-steps=3', f'--out={out}', f'--animation={page}']) == 0
+    assert capsys.readouterr().out.endswith(f'wrote {page}\n')
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page.read_text(), re.DOTALL)[1])
+    pos, places = read_molecules(out)[0].pos, torch.tensor(data['molecule']['pos'])
+    torch.testing.assert_close(torch.cdist(places, places), torch.cdist(pos, pos), atol=5e-3, rtol=0)
+    assert '>C' in page.read_text() and 'molecule 2 of seed 0' in page.read_text()

@@ -2,6 +2,7 @@ r"""Shaded balls and sticks, ray-cast with NumPy."""
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -13,13 +14,17 @@ _LIGHT = np.array([-0.42, 0.62, 0.66]) / np.linalg.norm([-0.42, 0.62, 0.66])
 _HALFWAY = (_LIGHT + _EYE) / np.linalg.norm(_LIGHT + _EYE)
 
 
-def render(scene: Scene, size: int, reach: float) -> np.ndarray:
-    r"""The picture of a molecule over the square [-reach, reach]² (Å): uint8 [size, size, 3]."""
+def render(scene: Scene, size: int, reach: float,
+           dots: Iterable[tuple[Sequence[float], float, tuple[float, float, float]]] = ()) -> np.ndarray:
+    r"""The picture of a molecule over the square [-reach, reach]² (Å): uint8 [size, size, 3]; further balls are given
+    by center, radius and color."""
     canvas = _Canvas(size * _SAMPLES, reach)
     for center, radius, number in zip(scene.pos, scene.radius, scene.numbers, strict=True):
         canvas.ball(center, radius, _rgb(color_of(number)))
     for start, end, thickness, *_ in scene.sticks():
         canvas.stick(start, end, thickness, _rgb(STICK))
+    for center, radius, color in dots:
+        canvas.ball(np.asarray(center), radius, np.asarray(color))
     return canvas.picture()
 
 

@@ -32,6 +32,7 @@ def generate(
     relax: str | None = None,
     workers: int = 1,
     device: str = 'cpu',
+    animation: Path | None = None,
 ) -> None:
     r"""Writes new molecules to a file. Molecules go to the file as they are written, so that any number fits in memory.
 
@@ -57,9 +58,19 @@ def generate(
             ones as a property.
         workers: Processes to judge and to relax in.
         device: Such as 'cuda'.
+        animation: A .gif or .html file that shows how the first molecule was written, atom by atom; without groups,
+            properties, max_atoms, keep and relax.
     """
     with arguments():
         check_refinement(keep, relax, workers=workers)
+        if animation is not None:
+            from torch_geometric_inertial.report.animation import check_animation, write_animation
+
+            check_animation(animation)
+            for name, value, default in (('groups', groups, None), ('properties', properties, None),
+                                         ('max_atoms', max_atoms, None), ('keep', keep, 'all'), ('relax', relax, None)):
+                if value != default:
+                    raise ValueError(f"'animation' cannot be given with '{name}' (got {value!r})")
     model = load_model(weights, device)
     part = parse_shard(shard)
     settings: dict[str, Any] = dict(groups=names(groups), properties=properties, guidance_scale=guidance_scale,
@@ -86,6 +97,10 @@ def generate(
 
     count = write_molecules(titled(), out)
     print(f'wrote {count} molecules to {out}')
+    if animation is not None:
+        write_animation(model, animation, index=first, seed=seed, temperature=temperature, top_p=top_p,
+                        num_steps=num_steps)
+        print(f'wrote {animation}')
     if counts.drawn:
         print(counts, file=sys.stderr)
 

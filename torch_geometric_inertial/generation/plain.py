@@ -20,9 +20,11 @@ from torch_geometric_inertial.nn.skeleton import BondGraph, skeletons
 
 @torch.no_grad()
 def generate_plainly(model: AtomModel, index: int = 0, seed: int = 0, *, sampling: SamplingConfig | None = None,
-                     conditions: dict[str, Tensor] | None = None, max_atoms: int | None = None) -> Data:
+                     conditions: dict[str, Tensor] | None = None, max_atoms: int | None = None,
+                     paths: list[Tensor] | None = None) -> Data:
     r"""Molecule :obj:`index` of :meth:`~torch_geometric_inertial.models.AtomAutoregressor.generate`, atom by atom; the
-    model must be in evaluation mode, and :obj:`conditions` are [1, ...], by name."""
+    model must be in evaluation mode, and :obj:`conditions` are [1, ...], by name. :obj:`paths` takes the way of each
+    atom from noise to its place [S, 3], Å."""
     c = SamplingConfig() if sampling is None else sampling
     uniform, noise, _ = random_numbers(seed, index, model.max_atoms)
     tokens, pos = model.condition(conditions, 1), model.radii.new_zeros(1, 3)  # the condition, at the origin
@@ -39,7 +41,10 @@ def generate_plainly(model: AtomModel, index: int = 0, seed: int = 0, *, samplin
             break
         types = torch.cat([types, next_type])
         cond = model.place_states(h, tokens, types, pos, ptr)[-1:]
-        new_pos = model.head.sample(cond, c.place_temperature * noise[t:t + 1], c.num_steps, c.solver)
+        way: list[Tensor] = []
+        new_pos = model.head.sample(cond, c.place_temperature * noise[t:t + 1], c.num_steps, c.solver, path=way)
+        if paths is not None:
+            paths.append(torch.cat([*way, new_pos]).cpu())
         token = model.embedding(next_type, torch.full_like(next_type, t), new_pos)
         tokens, pos = torch.cat([tokens, token]), torch.cat([pos, new_pos])
     return Data(z=torch.tensor(model.elements)[types.cpu()], pos=pos[1:].cpu(), finished=finished)
@@ -47,18 +52,24 @@ def generate_plainly(model: AtomModel, index: int = 0, seed: int = 0, *, samplin
 
 @torch.no_grad()
 def write_plainly(model: BondModel, index: int = 0, seed: int = 0, *, sampling: SamplingConfig | None = None,
-                  conditions: dict[str, Tensor] | None = None) -> Data:
-    r"""The same of a model that writes the bond graph first, then the places."""
+                  conditions: dict[str, Tensor] | None = None, paths: list[Tensor] | None = None) -> Data:
+    r"""The same of a model that writes the bond graph first, then the places; the first atom is the origin."""
     c, vocabulary = SamplingConfig() if sampling is None else sampling, model.vocabulary
     graph, finished = _write_graph(model, index, seed, c, conditions)
     skeleton = skeletons(graph, vocabulary)
     encoded = model.placer.encode(skeleton, model.place_condition(conditions, 1))
     noise = c.place_temperature * place_numbers(seed, index, int(skeleton.length)).to(encoded.atom)
     pos = torch.zeros_like(noise).unsqueeze(0)  # the first atom is the origin
+    if paths is not None:
+        paths.append(pos[0, :1].cpu())
     for t in range(1, pos.size(1)):
         place = model.placer.context(skeleton, encoded, pos, torch.tensor([0]), torch.tensor([t]))
-        local = model.placer.head.sample(place.cond, noise[t:t + 1], c.num_steps, c.solver, neighbors=place.around)
+        way: list[Tensor] = []
+        local = model.placer.head.sample(place.cond, noise[t:t + 1], c.num_steps, c.solver, neighbors=place.around,
+                                         path=way)
         pos[:, t] = place.frame.to_global(local)
+        if paths is not None:
+            paths.append(torch.cat([place.frame.to_global(x) for x in (*way, local)]).cpu())
     return written_molecule(vocabulary, graph.types[0], skeleton.order[0], pos[0], finished)
 
 

@@ -114,7 +114,8 @@ class DiffusionHead(nn.Module):
     @torch.no_grad()
     def sample(self, cond: Tensor, noise: Tensor, num_steps: int, solver: str = 'dpmpp', *,
                neighbors: NeighborContext | None = None,
-               guidance: tuple[Tensor, NeighborContext | None, float] | None = None) -> Tensor:
+               guidance: tuple[Tensor, NeighborContext | None, float] | None = None,
+               path: list[Tensor] | None = None) -> Tensor:
         r"""Solves the probability-flow ODE from noise to coordinates, in the precision of the weights.
 
         Args:
@@ -125,6 +126,7 @@ class DiffusionHead(nn.Module):
             neighbors (NeighborContext, optional): The atoms around, for a network that looks at them.
             guidance (tuple, optional): Null conditions [T, C], their atoms around, and the scale :math:`w` of
                 :math:`D_\emptyset + w (D_c - D_\emptyset)` (Ho & Salimans 2022).
+            path (list, optional): Takes the coordinates [T, 3] of each evaluation.
 
         Returns:
             Tensor: Coordinates [T, 3] in Å.
@@ -151,6 +153,8 @@ class DiffusionHead(nn.Module):
 
             def denoise(i: int, x: Tensor) -> Tensor:
                 c_skip, c_out, c_in = self.precondition(sigmas[i])
+                if path is not None:
+                    path.append(x)
                 if cond.size(0) == x.size(0):
                     out = network(i, c_in * x, x)
                 else:
