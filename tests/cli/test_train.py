@@ -61,6 +61,17 @@ def test_what_was_held_out_is_in_the_log_and_in_the_picture(file, tmp_path):
     assert main([*common[:3], f'--out={out}', '--validation=0', *FAST[:2], '--fit_config.num_steps=5']) == 2
 
 
+def test_what_the_model_writes_on_the_way_is_judged(file, tmp_path):
+    out, tiny = tmp_path / 'own', '--changes={channels: 32, heads: 2, graph_layers: 1, place_layers: 1}'
+    assert main(['train', f'--file={file}', tiny, '--validation=0', '--samples=5', f'--out={out}', *FAST,
+                 '--fit_config.evaluate_every=1', '--tensorboard']) == 0
+    records = [record for record in log_of(out) if 'sample_ok' in record]
+    assert [record['step'] for record in records] == [1, 2]
+    assert all(0 <= 5 * record[name] <= 5 and (5 * record[name]) % 1 == pytest.approx(0) for record in records
+               for name in ('sample_ok', 'sample_validity', 'sample_connected'))
+    assert (out / 'training.png').read_bytes().startswith(b'\x89PNG')
+
+
 def test_a_model_without_bonds_goes_on_with_atoms_that_it_knows(heavy_first, file, tmp_path, capsys):
     common = ['train', f'--file={file}', f'--start={heavy_first}', f'--out={tmp_path / "tuned"}', *FAST]
     assert main(common) == 2
@@ -91,6 +102,7 @@ def test_values_go_on_in_the_units_of_the_weights(file, tmp_path):
     (['--start=qm9', '--groups=qm9'], "'groups' cannot be given with 'start'"),
     (['--start=qm9', '--model=Quetzal'], "'model' cannot be given with 'start'"),
     (['--start=qm9', '--properties=mu'], "'properties' must be some of those of 'qm9', homo, gap (got 'mu')"),
+    (['--samples=-1'], "'samples' must not be negative (got -1)"),
     (['--validation=1'], "'validation' must be in [0, 1) (got 1.0)"),
 ])
 def test_mistakes(arguments, message, file, tmp_path, capsys):

@@ -17,6 +17,7 @@ from torch_geometric_inertial.cli.arguments import BadArgument, arguments
 from torch_geometric_inertial.cli.arguments import names as names_of
 from torch_geometric_inertial.cli.files import place_of, read_records
 from torch_geometric_inertial.datasets import QM9Sample
+from torch_geometric_inertial.metrics.samples import SampleMetrics
 from torch_geometric_inertial.models import AtomAutoregressor, InertialAR, widened
 from torch_geometric_inertial.models.bonded_config import BondedConfig
 from torch_geometric_inertial.models.bonded_tokenization import read_molecules
@@ -44,6 +45,7 @@ def train(
     groups: str | None = None,
     properties: list[str] | str | None = None,
     validation: float = 0.05,
+    samples: int = 0,
     out: Path = Path('outputs/train'),
     tensorboard: bool = False,
     allow_reshard: bool = False,
@@ -70,6 +72,7 @@ def train(
             start, those of its properties that the file has, in the same units.
         validation: Fraction of the molecules, drawn at random, that are held out; their loss is in the log and in the
             picture, every evaluate_every steps of fit_config or, if that is 0, every save_every.
+        samples: Write so many molecules as often, too; the shares that are right are in the log and in the picture.
         out: Folder of checkpoints, log, curves and weights.
         tensorboard: Write the curves for TensorBoard, too, to OUT/tensorboard.
         allow_reshard: Go on with another number of processes than before.
@@ -86,6 +89,9 @@ def train(
         if begun is not None and config.group_names:
             vocabulary = next((one for one in map(FunctionalGroups, GROUPS) if one.names == config.group_names), None)
         held_out(1, validation, 0)
+        if samples < 0:
+            raise ValueError(f"'samples' must not be negative (got {samples})")
+        judge = SampleMetrics(samples) if samples else None
         board = TensorBoard(out / 'tensorboard') if tensorboard else None
     items, labels = given(file, names)
     bonds = isinstance(config, BondedConfig) and config.bonds
@@ -146,6 +152,8 @@ def train(
 
     def watch(averaged, step):
         figures = {} if evaluate is None else evaluate(averaged, step)
+        if judge is not None:
+            figures |= judge(averaged, step)
         if board is not None:
             board.update(folder / LOG_FILE)
         return figures
@@ -153,7 +161,7 @@ def train(
     often = fit_config.evaluate_every or fit_config.save_every
     with arguments():
         trained: Any = fit(network, molecules, folder, replace(fit_config, evaluate_every=often), augment=augment,
-                           evaluate=watch if evaluate is not None or board is not None else None, progress=True,
+                           evaluate=watch if evaluate or judge or board else None, progress=True,
                            allow_reshard=allow_reshard)
     if board is not None:
         board.update(folder / LOG_FILE)

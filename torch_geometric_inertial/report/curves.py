@@ -10,6 +10,7 @@ from typing import Any
 from torch_geometric_inertial.files import write_atomically
 
 OTHER = ('step', 'seconds')  #: Fields of a log that are no curves.
+WRITTEN = 'sample_'  #: Before the names of figures of what the model writes.
 LEARNED, HELD_OUT = '#3f6fe0', '#e5382f'
 
 
@@ -36,7 +37,8 @@ def read_log(log: str | Path) -> list[dict[str, Any]]:
 
 def draw_training(log: str | Path, out: str | Path) -> None:
     r"""Saves the curves of a training as a PNG picture: a panel for each term of the loss, in training and, where there
-    are figures with :obj:`val_` before their names, on the molecules held out; and the learning rate.
+    are figures with :obj:`val_` before their names, on the molecules held out; the learning rate; and, where there are
+    figures with :obj:`sample_` before their names, what the model wrote.
 
     Args:
         log: The :obj:`log.jsonl` of :func:`~torch_geometric_inertial.training.fit`.
@@ -57,12 +59,17 @@ def draw_training(log: str | Path, out: str | Path) -> None:
         for name, value in record.items():
             if name not in OTHER and isinstance(value, int | float):
                 curves.setdefault(name, []).append((record['step'], value))
+    written = {name: curves.pop(name) for name in list(curves) if name.startswith(WRITTEN)}
     panels = sorted({name.removeprefix('val_') for name in curves}, key=lambda name: (name == 'lr', name != 'total'))
+    panels += ['molecules written'] if written else []
     columns = min(3, len(panels)) or 1
     rows = -(-len(panels) // columns) or 1
     figure = Figure(figsize=(4.2 * columns, 3 * rows), layout='constrained')
     for k, name in enumerate(panels):
         axes = figure.add_subplot(rows, columns, k + 1)
+        for one, points in written.items() if name == 'molecules written' else ():
+            axes.plot(*zip(*points, strict=True), label=one.removeprefix(WRITTEN).replace('_', ' '), linewidth=1.3,
+                      marker='o' if len(points) < 20 else '', markersize=3)
         for key, label, color in ((name, 'training', LEARNED), (f'val_{name}', 'held out', HELD_OUT)):
             if key in curves:
                 axes.plot(*zip(*curves[key], strict=True), label=label, color=color,
@@ -71,7 +78,7 @@ def draw_training(log: str | Path, out: str | Path) -> None:
         axes.set_xlabel('step', fontsize=9)
         axes.tick_params(labelsize=8)
         axes.spines[['top', 'right']].set_visible(False)
-        if f'val_{name}' in curves:
+        if f'val_{name}' in curves or name == 'molecules written':
             axes.legend(fontsize=8, frameon=False)
     picture = io.BytesIO()
     figure.savefig(picture, format='png', dpi=130)
@@ -101,7 +108,10 @@ class TensorBoard:
         for record in records[self.written:]:
             for name, value in record.items():
                 if name not in OTHER and isinstance(value, int | float):
-                    tag = f'validation/{name[4:]}' if name.startswith('val_') else f'training/{name}'
+                    tag = f'training/{name}'
+                    for prefix, group in (('val_', 'validation'), (WRITTEN, 'samples')):
+                        if name.startswith(prefix):
+                            tag = f'{group}/{name.removeprefix(prefix)}'
                     self.writer.add_scalar(tag, value, record['step'])
         self.written = len(records)
         self.writer.flush()
