@@ -4,8 +4,8 @@ number of steps, on the test split.
     python benchmarks/check_n_body_floor.py
 
 The data are integrated in 1,000 steps of 0.001, by symplectic Euler with forces cut off; here the same law is followed
-in few steps, by the integrator of `GeoMFormer(time_steps=…)` and by others. One evaluation of the law stands for one pass
-through the network.
+in few steps, by the integrator of `GeoMFormer(time_steps=…)` and by others. One evaluation of the law stands for one
+pass through the network.
 """
 import argparse
 from collections.abc import Callable
@@ -94,7 +94,8 @@ def main() -> None:
     pos, vel, target = (torch.from_numpy(x).transpose(1, 2).contiguous() for x in (data.pos, data.vel, data.target))
     law = Law(charge)
     print(f'{machine(1)}\n{len(pos):,} test trajectories, {int(encounter.sum()):,} with a close encounter; '
-          'mean squared error of a coordinate, the law known exactly\n\n| | evaluations | all | ± s.e. | clean | encounter | median |\n'
+          'mean squared error of a coordinate, the law known exactly\n\n'
+          '| | evaluations | all | ± s.e. | clean | encounter | median |\n'
           '|---|---|---|---|---|---|---|')
     for name, run in METHODS.items():
         end, count = run(law, pos, vel)
