@@ -9,7 +9,6 @@ helps them. Each store is opened by a fresh process; files are as warm as writin
 """
 import argparse
 import multiprocessing
-import resource
 import shutil
 import struct
 import time
@@ -104,14 +103,24 @@ STORES: dict[str, tuple[Callable, Callable]] = {
 }
 
 
+def resident() -> dict[str, float]:
+    """Resident memory, MB: the process's own, and pages of files, which the system takes back when it needs them."""
+    lines = dict(line.split(':', 1) for line in Path('/proc/self/status').read_text().splitlines())
+    return dict(own=int(lines['RssAnon'].split()[0]) / 1024, mapped=int(lines['RssFile'].split()[0]) / 1024)
+
+
 def measure(name: str, root: Path, answers: multiprocessing.Queue) -> None:
     """In a process of its own: seconds to open, molecules per second, memory that the reading took."""
     torch.set_num_threads(1)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = resident()
     start = time.perf_counter()
     data = STORES[name][1](root)
     data[0]
     found = dict(records=len(data), open=time.perf_counter() - start)
+    start = time.perf_counter()
+    if isinstance(data, ArrowMolecules):
+        data.verify()  # SHA-256 of each file, which else comes with its first molecule
+    found['verify'] = time.perf_counter() - start
     generator = torch.Generator().manual_seed(0)
 
     def rate(read: Callable, indices: list) -> float:
@@ -130,7 +139,7 @@ def measure(name: str, root: Path, answers: multiprocessing.Queue) -> None:
         several = data.multi_get if isinstance(data, OnDisk) else lambda index: [data[i] for i in index]
         found['random'] = rate(several, [batch.tolist() for batch in batches])
         found['sequential'] = rate(several, [batch.tolist() for batch in torch.arange(SEQUENTIAL).split(BATCH)])
-    found['memory'] = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    found |= {kind: value - before[kind] for kind, value in resident().items()}
     answers.put(found)
 
 
@@ -143,8 +152,8 @@ def main() -> None:
     torch.set_num_threads(1)
     shutil.rmtree(args.root, ignore_errors=True)
     print(f'{machine(1)}; molecules per second, batches of {BATCH} unless it says one by one\n\n'
-          '| | records | written, s | on disk, GB | open, s | random, one by one | random | sequential | memory, MB |\n'
-          '|---|---|---|---|---|---|---|---|---|')
+          '| | records | written, s | on disk, GB | open, s | verify, s | random, one by one | random | sequential | '
+          'own memory, MB | mapped, MB |\n|---|---|---|---|---|---|---|---|---|---|---|')
     spawn = multiprocessing.get_context('spawn')
     for k, (name, (write, _)) in enumerate(STORES.items()):
         root = args.root / str(k)
@@ -158,9 +167,10 @@ def main() -> None:
         process.start()
         found = answers.get(timeout=3600)
         process.join()
-        print(f"| {name} | {found['records']:,} | {written:.0f} | {size:.2f} | {found['open']:.3f} | "
-              f"{found['items']:,.0f} | {found['random']:,.0f} | {found['sequential']:,.0f} | {found['memory']:.0f} |",
-              flush=True)
+        numbers = (f"{found['records']:,}", f'{written:.0f}', f'{size:.2f}', f"{found['open']:.3f}",
+                   f"{found['verify']:.1f}", *(f'{found[kind]:,.0f}' for kind in (
+                       'items', 'random', 'sequential', 'own', 'mapped')))
+        print(' | '.join((f'| {name}', *numbers)) + ' |', flush=True)
 
 
 if __name__ == '__main__':
