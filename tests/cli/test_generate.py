@@ -5,6 +5,7 @@ import re
 import pytest
 import torch
 
+from torch_geometric_inertial import InertialAR
 from torch_geometric_inertial.chem import read_molecules, read_sdf
 from torch_geometric_inertial.cli.main import main
 from torch_geometric_inertial.metrics import evaluate
@@ -39,6 +40,15 @@ def test_those_that_fail_in_all_attempts_keep_their_numbers(monkeypatch, weights
         assert data.z.numel() % 2
         if data.properties['attempt'] == 0:
             torch.testing.assert_close(data.pos, first[data.title], atol=1e-3, rtol=0)
+
+
+def test_places_and_bonds_can_be_drawn_otherwise(tmp_path):
+    out = tmp_path / 'new.jsonl'
+    assert main(['generate', '3', '--place-temperature=0.3', '--valence-mask=true', '--num-steps=4',
+                 f'--out={out}']) == 0
+    own = InertialAR.from_pretrained('qm9').generate(3, place_temperature=0.3, valence_mask=True, num_steps=4)
+    for data, same in zip(read_molecules(out), own, strict=True):
+        torch.testing.assert_close(data.pos, same.pos, atol=2e-3, rtol=0)
 
 
 @pytest.mark.parametrize('arguments, message', [

@@ -40,3 +40,12 @@ def test_ways_end_in_the_places_of_the_molecule_that_generate_writes():
 def test_bad_input(arguments, message):
     with pytest.raises(ValueError, match=message):
         written_paths(without_bonds(InertialAR, type_layers=1, coord_layers=1), **arguments)
+
+
+@pytest.mark.parametrize('where, message', [
+    (dict(device='meta'), r"'model' must be on the CPU, where one molecule is written \(got meta\)"),
+    (dict(dtype=torch.bfloat16), r'the model must be in torch.float32, torch.float64 \(got torch.bfloat16'),
+])
+def test_a_model_that_is_elsewhere(where, message):
+    with pytest.raises(ValueError, match=message):
+        written_paths(without_bonds(InertialAR, type_layers=1, coord_layers=1).to(**where))

@@ -9,7 +9,6 @@ from helpers.embedded import data_of, embedded, without
 
 from torch_geometric_inertial import report
 from torch_geometric_inertial.report.library import SHA256, VERSION, library, static
-from torch_geometric_inertial.report.page import filled
 
 pytest.importorskip('rdkit')
 
@@ -109,10 +108,6 @@ def test_a_folder_is_no_page(molecules, tmp_path):
 def test_the_library_is_the_one_that_is_named():
     assert hashlib.sha256(static('3Dmol-min.js').encode()).hexdigest() == SHA256
     assert f'3Dmol.js {VERSION}' in library() and 'Redistributions in binary form' in library()
-
-
-def test_parts_of_a_template_are_not_templates():
-    assert filled('<{{a}}|{{b}}>', dict(a='{{b}}', b='2')) == '<{{b}}|2>'
 
 
 def pixels(tab):

@@ -20,11 +20,13 @@ def generate(
     out: Path = Path('molecules.sdf'),
     seed: int = 0,
     temperature: float = 1.0,
+    place_temperature: float = 1.0,
     top_p: float = 1.0,
     num_steps: int | None = None,
     groups: list[str] | str | None = None,
     properties: dict[str, float] | None = None,
     guidance_scale: float = 1.0,
+    valence_mask: bool = False,
     batch_size: int | None = None,
     max_atoms: int | None = None,
     shard: str = '0/1',
@@ -44,11 +46,13 @@ def generate(
         out: SDF, XYZ or JSONL file.
         seed: Molecule i is a function of the seed and i.
         temperature: Of elements and parents; 0 takes the most likely.
+        place_temperature: Scale of the noise that places are made of; less makes likelier places.
         top_p: Elements are drawn from the smallest set of at least this probability.
         num_steps: Evaluations of the diffusion head per atom.
         groups: Wanted functional groups by name, such as nitrile, or '[alcohol, amine]'.
         properties: Wanted values, such as '{gap: 6.5}'.
         guidance_scale: From unconditional (0) to conditional (1) and beyond.
+        valence_mask: Keep a model that writes bonds from bonds that no valence is left for.
         batch_size: Molecules at a time.
         max_atoms: Molecules that reach it are cut off.
         shard: 'i/n' writes the i-th of n parts, i from 0; the parts in order are the whole.
@@ -59,7 +63,7 @@ def generate(
         workers: Processes to judge and to relax in.
         device: Such as 'cuda'.
         animation: A .gif or .html file that shows how the first molecule was written, atom by atom; without groups,
-            properties, max_atoms, keep and relax.
+            properties, max_atoms, valence_mask, keep and relax.
     """
     with arguments():
         check_refinement(keep, relax, workers=workers)
@@ -68,13 +72,15 @@ def generate(
 
             check_animation(animation)
             for name, value, default in (('groups', groups, None), ('properties', properties, None),
-                                         ('max_atoms', max_atoms, None), ('keep', keep, 'all'), ('relax', relax, None)):
+                                         ('max_atoms', max_atoms, None), ('valence_mask', valence_mask, False),
+                                         ('keep', keep, 'all'), ('relax', relax, None)):
                 if value != default:
                     raise ValueError(f"'animation' cannot be given with '{name}' (got {value!r})")
     model = load_model(weights, device)
     part = parse_shard(shard)
     settings: dict[str, Any] = dict(groups=names(groups), properties=properties, guidance_scale=guidance_scale,
-                                    temperature=temperature, top_p=top_p, num_steps=num_steps, seed=seed,
+                                    temperature=temperature, place_temperature=place_temperature, top_p=top_p,
+                                    num_steps=num_steps, valence_mask=valence_mask, seed=seed,
                                     batch_size=batch_size, max_atoms=max_atoms, shard=part)
     counts = RefinementCounts()
     if keep == 'all' and relax is None:
@@ -98,8 +104,8 @@ def generate(
     count = write_molecules(titled(), out)
     print(f'wrote {count} molecules to {out}')
     if animation is not None:
-        write_animation(model, animation, index=first, seed=seed, temperature=temperature, top_p=top_p,
-                        num_steps=num_steps)
+        write_animation(model.cpu(), animation, index=first, seed=seed, temperature=temperature,
+                        place_temperature=place_temperature, top_p=top_p, num_steps=num_steps)
         print(f'wrote {animation}')
     if counts.drawn:
         print(counts, file=sys.stderr)

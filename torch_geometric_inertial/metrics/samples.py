@@ -6,6 +6,7 @@ from typing import Any
 from torch_geometric_inertial.metrics.evaluate import evaluate
 from torch_geometric_inertial.metrics.protocol import get_protocol
 
+PREFIX = 'sample_'  #: Before the names of figures of what the model writes.
 #: Of these, a protocol has those that it knows.
 FIGURES = ('ok', 'atom_stability', 'molecule_stability', 'validity', 'connected', 'uniqueness')
 
@@ -35,4 +36,4 @@ class SampleMetrics:
         protocol = self.protocol or ('bonds' if model.writes_bonds else 'edm-qm9')
         report = evaluate(model.generate(self.num_samples, seed=self.seed), protocol, num_requested=self.num_samples)
         found = {name: report.figures[name].value for name in FIGURES if name in report.figures}
-        return {f'sample_{name}': value for name, value in found.items() if value is not None}
+        return {f'{PREFIX}{name}': value for name, value in found.items() if value is not None}

@@ -26,6 +26,7 @@ from torch_geometric_inertial.models.generator_input import (
     canonical_form,
     check_batch_domain,
     check_domain,
+    check_precision,
     check_whole,
     given_first,
     given_molecules,
@@ -283,7 +284,7 @@ class AtomAutoregressor(Pretrained, nn.Module):
             ValueError: On molecules that the model cannot read, if :obj:`num_steps` or :obj:`chunk_size` is below 1,
                 and of a model in half precision or made under :class:`torch.inference_mode`.
         """
-        self._check_precision()
+        check_precision(self, self.writes_bonds)
         data, place = molecule_batch(data, self.writes_bonds), None
         if canonical and self.config.order in ORDERS:
             data, place = canonical_form(data, self.config.order)
@@ -313,13 +314,6 @@ class AtomAutoregressor(Pretrained, nn.Module):
 
     # Arguments ---------------------------------------------------------------------------------------------------
 
-    def _check_precision(self) -> None:
-        dtype = next(self.parameters()).dtype
-        kept = (torch.float32, torch.float64, *[torch.bfloat16] * self.writes_bonds)
-        if dtype not in kept:
-            raise ValueError(f"the model must be in {', '.join(map(str, kept))} (got {dtype}, in which it would lose "
-                             "places or overflow); model.float() is the same in torch.float32")
-
     def _sampling_config(self, groups: Tensor | list[str] | str | None, properties: dict | None,
                          sampling: dict) -> SamplingConfig:
         config = SamplingConfig(**{name: value for name, value in sampling.items() if value is not None})
@@ -344,7 +338,7 @@ class AtomAutoregressor(Pretrained, nn.Module):
 
     def _write(self, requests: Iterable[GenerationRequest], config: SamplingConfig, seed: int, batch_size: int | None,
                max_atoms: int) -> Iterator[Data]:
-        self._check_precision()
+        check_precision(self, self.writes_bonds)
         if self.writes_bonds:
             return write_molecules(self.network, requests, config, seed=seed, batch_size=batch_size)
         return generate_molecules(self.network, requests, config, seed=seed, batch_size=batch_size, max_atoms=max_atoms)

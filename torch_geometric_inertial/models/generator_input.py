@@ -7,7 +7,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
 from torch_geometric_inertial.data import molecules_of, ptr_of
@@ -229,3 +229,16 @@ def check_batch_domain(domain: TrainingDomain | None, data: Data, strict: bool) 
     r"""The same of the whole molecules of a batch."""
     molecules = data.z.split(ptr_of(data).diff().tolist())
     check_domain(domain, [(f'molecule {i}', z) for i, z in enumerate(molecules)], 'nothing', strict)
+
+
+def check_precision(model: nn.Module, writes_bonds: bool) -> None:
+    r"""Refuses a precision in which molecules cannot be read or written.
+
+    Raises:
+        ValueError: If the model is in another than float32, float64 or, where it writes bonds, bfloat16.
+    """
+    dtype = next(model.parameters()).dtype
+    kept = (torch.float32, torch.float64, *[torch.bfloat16] * writes_bonds)
+    if dtype not in kept:
+        raise ValueError(f"the model must be in {', '.join(map(str, kept))} (got {dtype}, in which it would lose "
+                         "places or overflow); model.float() is the same in torch.float32")

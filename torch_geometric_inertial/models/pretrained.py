@@ -17,7 +17,7 @@ from torch_geometric_inertial.models.hub import HUB_ID, HubError, fetch, push
 from torch_geometric_inertial.models.training_domain import TrainingDomain
 
 BUNDLED = Path(__file__).parent.parent / 'weights'  #: Models that come with the package, one folder a name.
-CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = 'config.json', 'model.safetensors', 'README.md'
+FILES = CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = 'config.json', 'model.safetensors', 'README.md'
 
 Model = TypeVar('Model', bound='Pretrained')
 
@@ -101,8 +101,7 @@ class Pretrained:
         Raises:
             ValueError: As :meth:`from_pretrained` does, or if the model cannot be fetched.
         """
-        return cls._load(fetch(repo_id if revision is None else f'{repo_id}@{revision}',
-                               (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE)), device)
+        return cls._load(fetch(repo_id if revision is None else f'{repo_id}@{revision}', FILES), device)
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, revision: str | None = None,
                     commit_message: str | None = None, token: str | None = None, **kwargs) -> str:
@@ -228,6 +227,6 @@ def locate(name_or_folder: str | Path) -> Path:
         raise ValueError(f"'name_or_folder' must be a bundled model ({bundled}), a folder, or a hub id "
                          f"(got '{name_or_folder}')")
     try:
-        return fetch(str(name_or_folder), (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE))
+        return fetch(str(name_or_folder), FILES)
     except HubError as error:
         raise ValueError(f"'{name_or_folder}' is no folder here, and {error}; bundled are {bundled}") from error

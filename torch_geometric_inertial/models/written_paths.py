@@ -9,6 +9,7 @@ from torch_geometric.data import Data
 from torch_geometric_inertial.generation import SamplingConfig
 from torch_geometric_inertial.generation.plain import generate_plainly, write_plainly
 from torch_geometric_inertial.models.autoregressor import AtomAutoregressor
+from torch_geometric_inertial.models.generator_input import check_precision
 
 
 class WrittenPaths(NamedTuple):
@@ -34,8 +35,12 @@ def written_paths(model: AtomAutoregressor, index: int = 0, seed: int = 0, **sam
         **sampling: :obj:`temperature`, :obj:`place_temperature`, :obj:`top_p`, :obj:`num_steps`, :obj:`solver`.
 
     Raises:
-        ValueError: If an argument is out of range.
+        ValueError: If an argument is out of range, or the model is not on the CPU or in a precision too low.
     """
+    device = next(model.parameters()).device
+    if device.type != 'cpu':
+        raise ValueError(f"'model' must be on the CPU, where one molecule is written (got {device})")
+    check_precision(model, model.writes_bonds)
     if index < 0:
         raise ValueError(f"'index' must be at least 0 (got {index})")
     config = SamplingConfig(**{name: value for name, value in sampling.items() if value is not None})

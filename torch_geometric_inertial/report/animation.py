@@ -4,7 +4,6 @@ from __future__ import annotations
 import copy
 import html
 import io
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -18,12 +17,13 @@ from torch_geometric_inertial.chem.scene import Scene
 from torch_geometric_inertial.files import write_atomically
 from torch_geometric_inertial.models import AtomAutoregressor
 from torch_geometric_inertial.models.written_paths import written_paths
-from torch_geometric_inertial.report.library import json_script, library, static
-from torch_geometric_inertial.report.page import filled
+from torch_geometric_inertial.report.document import document, filled
+from torch_geometric_inertial.report.library import static
 from torch_geometric_inertial.report.scene import graph_of, palette, scene_of
 from torch_geometric_inertial.superpose import kabsch_rotations
 
-REACH = 1.5  #: Steps of a way are shown within so many times the extent of the molecule.
+#: Steps of a way are shown within so many times the extent of the molecule, which counts as so many Å at least.
+REACH, LEAST_EXTENT = 1.5, 1.5
 STEP_SECONDS, LAST_SECONDS = 0.06, 3.0
 DOT, DOT_COLOR = 0.07, (0.88, 0.48, 0.75)  #: Of a way: radius in Å, and its color.
 
@@ -84,7 +84,7 @@ def frames(pos: Tensor, ways: list[Tensor]) -> Iterator[Frame]:
         ways (list): Of each [S, 3], in the axes of the picture.
     """
     center = pos.mean(dim=0)
-    far = REACH * max(float((pos - center).norm(dim=1).max()), 1.5)
+    far = REACH * max(float((pos - center).norm(dim=1).max()), LEAST_EXTENT)
     for count, way in enumerate(ways):
         near = ((way - center).norm(dim=1) < far).flip(0).cumprod(0).flip(0).bool()  # from where it stays near
         shown = way[near].tolist()
@@ -131,10 +131,6 @@ def _page(data: Data, ways: list[Tensor], index: int, seed: int) -> str:
     scene = scene_of(graph)
     content = dict(molecule=scene, frames=shown, seconds=STEP_SECONDS,
                    palette={symbol: one for symbol, one in palette().items() if symbol in scene['elem']})
-    return filled(static('animation.html'), dict(
-        title=html.escape(f'{scene["formula"]}, molecule {index} of seed {seed}'),
-        css=static('page.css'),
-        data=json_script(json.dumps(content, allow_nan=False, separators=(',', ':'))),
-        library=library(),
-        script=static('viewer.js') + static('animation.js'),
-    ))
+    title = html.escape(f'{scene["formula"]}, molecule {index} of seed {seed}')
+    return document(filled(static('animation.html'), dict(title=title)), title, content, css=static('animation.css'),
+                    script=static('animation.js'))

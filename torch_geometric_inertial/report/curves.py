@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from torch_geometric_inertial.files import write_atomically
+from torch_geometric_inertial.metrics.samples import PREFIX
 
 OTHER = ('step', 'seconds')  #: Fields of a log that are no curves.
-WRITTEN = 'sample_'  #: Before the names of figures of what the model writes.
+#: Prefix of the name of a curve -> its group in TensorBoard; the others are of the training.
+GROUPS = {'val_': 'validation', PREFIX: 'samples'}
 LEARNED, HELD_OUT = '#3f6fe0', '#e5382f'
 
 
@@ -59,7 +61,7 @@ def draw_training(log: str | Path, out: str | Path) -> None:
         for name, value in record.items():
             if name not in OTHER and isinstance(value, int | float):
                 curves.setdefault(name, []).append((record['step'], value))
-    written = {name: curves.pop(name) for name in list(curves) if name.startswith(WRITTEN)}
+    written = {name: curves.pop(name) for name in list(curves) if name.startswith(PREFIX)}
     panels = sorted({name.removeprefix('val_') for name in curves}, key=lambda name: (name == 'lr', name != 'total'))
     panels += ['molecules written'] if written else []
     columns = min(3, len(panels)) or 1
@@ -68,7 +70,7 @@ def draw_training(log: str | Path, out: str | Path) -> None:
     for k, name in enumerate(panels):
         axes = figure.add_subplot(rows, columns, k + 1)
         for one, points in written.items() if name == 'molecules written' else ():
-            axes.plot(*zip(*points, strict=True), label=one.removeprefix(WRITTEN).replace('_', ' '), linewidth=1.3,
+            axes.plot(*zip(*points, strict=True), label=one.removeprefix(PREFIX).replace('_', ' '), linewidth=1.3,
                       marker='o' if len(points) < 20 else '', markersize=3)
         for key, label, color in ((name, 'training', LEARNED), (f'val_{name}', 'held out', HELD_OUT)):
             if key in curves:
@@ -108,10 +110,8 @@ class TensorBoard:
         for record in records[self.written:]:
             for name, value in record.items():
                 if name not in OTHER and isinstance(value, int | float):
-                    tag = f'training/{name}'
-                    for prefix, group in (('val_', 'validation'), (WRITTEN, 'samples')):
-                        if name.startswith(prefix):
-                            tag = f'{group}/{name.removeprefix(prefix)}'
-                    self.writer.add_scalar(tag, value, record['step'])
+                    prefix = next((prefix for prefix in GROUPS if name.startswith(prefix)), '')
+                    group = GROUPS.get(prefix, 'training')
+                    self.writer.add_scalar(f'{group}/{name.removeprefix(prefix)}', value, record['step'])
         self.written = len(records)
         self.writer.flush()

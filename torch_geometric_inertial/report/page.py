@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import dataclasses
 import html
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,9 +18,10 @@ from torch_geometric_inertial.metrics.inputs import as_items
 from torch_geometric_inertial.metrics.preflight import Molecules
 from torch_geometric_inertial.metrics.protocol import Protocol, get_protocol
 from torch_geometric_inertial.metrics.report import Report
+from torch_geometric_inertial.report.document import document, filled
 from torch_geometric_inertial.report.figures import figures_table
 from torch_geometric_inertial.report.histograms import histograms
-from torch_geometric_inertial.report.library import json_script, library, static
+from torch_geometric_inertial.report.library import static
 from torch_geometric_inertial.report.reasons import reason
 from torch_geometric_inertial.report.scene import facts_of, graph_of, palette, scene_of
 
@@ -117,8 +117,9 @@ def _page(judged: Mapping[str, Judged], rules: Protocol, num_shown: int) -> str:
     first = next(iter(reports.values()))
     versions = ', '.join(f'{name.replace("torch_geometric_inertial", "inertial")} {version}'
                          for name, version in first.versions.items())
+    title = html.escape(', '.join(names))
     parts = dict(
-        title=html.escape(', '.join(names)),
+        title=title,
         subtitle=html.escape(f'protocol {first.key} · {versions}'),
         legend=''.join(f'<span class="set"><i style="background:{colors[name]}"></i>{html.escape(name)} '
                        f'<small>{reports[name].num_requested:,} molecules</small></span>' for name in names),
@@ -126,18 +127,8 @@ def _page(judged: Mapping[str, Judged], rules: Protocol, num_shown: int) -> str:
         histograms=histograms({name: one.geometry or one.report for name, one in judged.items()},
                               {name: one.reference for name, one in judged.items()}, colors),
         rules=html.escape(' '.join((rules.__doc__ or '').split()).partition('. ')[0].replace('``', '') + '.'),
-        css=static('page.css'),
-        data=json_script(json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(',', ':'))),
-        library=library(),
-        script=static('viewer.js') + static('page.js'),
     )
-    return filled(static('page.html'), parts)
-
-
-def filled(template: str, parts: Mapping[str, str]) -> str:
-    r"""A template with ``{{name}}`` for each part; what a part holds is not looked at."""
-    pieces = template.split('{{')
-    return pieces[0] + ''.join(parts[name] + rest for name, _, rest in (one.partition('}}') for one in pieces[1:]))
+    return document(filled(static('page.html'), parts), title, data, css='', script=static('page.js'))
 
 
 def _molecules(judged: Judged, rules: Protocol, num_shown: int) -> list[dict[str, Any]]:
