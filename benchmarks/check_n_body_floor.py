@@ -15,8 +15,10 @@ import torch
 from qm9_arrays import machine
 from torch import Tensor
 
+from torch_geometric_inertial import GeoMFormerConfig
 from torch_geometric_inertial.datasets.n_body import DRAWN, MAX_FORCE, SEED, Trajectories, draw_initial, simulate
-from torch_geometric_inertial.models.geomformer import FASTEST
+from torch_geometric_inertial.models.atom_inputs import AtomInputs, AtomReader
+from torch_geometric_inertial.models.learned_dynamics import FASTEST, shrinking_steps
 
 #: Yoshida (1990): three leapfrog steps of these lengths are one of fourth order.
 YOSHIDA = (1 / (2 - 2**(1 / 3)), -2**(1 / 3) / (2 - 2**(1 / 3)), 1 / (2 - 2**(1 / 3)))
@@ -25,6 +27,7 @@ YOSHIDA = (1 / (2 - 2**(1 / 3)), -2**(1 / 3) / (2 - 2**(1 / 3)), 1 / (2 - 2**(1 
 class Law:
     """Accelerations of particles [B, 5, 3], and the shortest time in which a pair of each trajectory moves on [B]."""
     def __init__(self, charge: Tensor):
+        self.charge = charge
         self.strength = charge.unsqueeze(1) * charge.unsqueeze(2)
         self.other = ~torch.eye(charge.size(1), dtype=torch.bool)
 
@@ -57,7 +60,7 @@ def equal_steps(num: int, parts: tuple[float, ...] = (1.0, ), capped: bool = Fal
     return run
 
 
-def shrinking_steps(longest: float, share: float, most: int) -> Callable:
+def steps_of_pair_time(longest: float, share: float, most: int) -> Callable:
     """Steps of at most `longest` and `share` of the shortest pair time, one length a trajectory; the last of `most`
     takes what is left."""
     def run(law: Law, pos: Tensor, vel: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,12 +74,36 @@ def shrinking_steps(longest: float, share: float, most: int) -> Callable:
     return run
 
 
+def time_transformed(most: int, share: float) -> Callable:
+    """The integrator of `GeoMFormer(time_steps=most, step_share=share)`, with the exact law in place of the network."""
+    def run(law: Law, pos: Tensor, vel: Tensor) -> tuple[Tensor, Tensor]:
+        count = 0
+        num, size = pos.shape[:2]
+        config = GeoMFormerConfig.preset('n_body')
+
+        def acceleration(atoms: AtomInputs) -> Tensor:
+            nonlocal count
+            count += atoms.batch_size
+            here = torch.tensor(config.elements)[atoms.types].to(atoms.pos.dtype)
+            return Law(here.view(-1, size))(atoms.pos.view(-1, size, 3)).flatten(0, 1)
+
+        time = pos.new_ones(())
+        batch = torch.arange(num).repeat_interleave(size)
+        reader = AtomReader(config, 10**9, 'GeoMFormer')
+        atoms = reader(law.charge.flatten().long(), pos.flatten(0, 1), batch, weight=time, vel=vel.flatten(0, 1))
+        end = shrinking_steps(acceleration, atoms, time, most, share) + atoms.center[atoms.batch]
+        return end.view_as(pos), torch.full((num, ), count / num)
+    return run
+
+
 METHODS: dict[str, Callable] = {
     **{f'{num} equal steps, as in the model': equal_steps(num, capped=True) for num in (8, 16, 20, 32, 64, 128)},
     **{f'{num} equal steps': equal_steps(num) for num in (8, 20, 64, 1000)},
     **{f'{num} × 3 equal steps of fourth order': equal_steps(num, YOSHIDA) for num in (7, 21)},
-    **{f'shrinking steps, at most {most}, {share:g} of the pair time': shrinking_steps(0.125, share, most)
+    **{f'shrinking steps, at most {most}, {share:g} of the pair time': steps_of_pair_time(0.125, share, most)
        for most in (16, 32, 64) for share in (0.5, 0.25, 0.125)},
+    **{f'time-transformed steps, at most {most}, share {share:g}': time_transformed(most, share)
+       for most, share in ((24, 1.2), (32, 0.9), (48, 0.6), (96, 0.6), (96, 0.3))},
 }
 
 

@@ -84,6 +84,8 @@ def test_a_model_is_built_from_a_configuration_or_its_fields():
     (dict(time_steps=-1), r"'time_steps' must not be negative \(got -1\)"),
     (dict(time_steps=4),
      r"'time_steps' are for models that read velocities .* \(got velocity='none', scalar_head='sum'"),
+    (dict(step_share=-0.1), r"'step_share' must not be negative \(got -0.1\)"),
+    (dict(step_share=0.5), r"'step_share' needs 'time_steps', .* \(got step_share=0.5, time_steps=0\)"),
     (dict(scalar_head='none'), r"one of 'scalar_head' and 'vector_head' must not be 'none'"),
     (dict(vector_head='conservative', scalar_head='mean'), r"'conservative' only for one scalar that is a 'sum'"),
     (dict(radius=(2.0, 1.0)), r"'radius' must be \(low, high\) with 0 <= low < high"),

@@ -69,6 +69,15 @@ class PairLayout:
         row, col = _all_pairs(packing) if self.cutoff is None else neighbor_list(pos, packing.ptr, self.cutoff)
         return EdgePairAttention(pos, types, self.num_types, Edges(row, col, pos.size(0)), self.cutoff)
 
+    def subset(self, keep: Tensor) -> PairLayout:
+        r"""Of the atoms of a mask [N], which holds whole molecules."""
+        if self.edge_index is None:
+            return self
+        kept = keep[self.edge_index[0].long()]
+        edge_index = (keep.long().cumsum(0) - 1)[self.edge_index[:, kept].long()]
+        return replace(self, edge_index=edge_index,
+                       edge_offset=None if self.edge_offset is None else self.edge_offset[kept])
+
 
 @dataclass
 class AtomInputs:
@@ -114,6 +123,18 @@ class AtomInputs:
     def moved(self, pos: Tensor, vel: Tensor | None) -> AtomInputs:
         r"""The same atoms elsewhere; :obj:`pos` around the centroids of before."""
         return replace(self, pos=pos, vel=vel, pairs=self.layout.pairs(pos, self.types, self.packing))
+
+    def subset(self, molecules: Tensor) -> AtomInputs:
+        r"""The atoms of some of the molecules, given by a mask [B]; of systems without ghosts and without a lattice."""
+        assert self.own is None and self.layout.cell is None
+        keep = molecules[self.batch]
+        vel, tags = (None if x is None else x[keep] for x in (self.vel, self.tags))
+        length = self.packing.length[molecules]
+        packing = Packing(torch.cat([length.new_zeros(1), length.cumsum(0)]))
+        layout = self.layout.subset(keep)
+        types, pos = self.types[keep], self.pos[keep]
+        return AtomInputs(types, pos, self.center[molecules], packing, layout, layout.pairs(pos, types, packing), vel,
+                          None, tuple(index[molecules] for index in self.totals), tags)
 
     def without_ghosts(self) -> AtomInputs:
         r"""The atoms alone, for what comes after the layers."""

@@ -10,13 +10,12 @@ from torch import Tensor, nn
 
 from torch_geometric_inertial.models.atom_inputs import AtomInputs
 from torch_geometric_inertial.models.atom_predictor import AtomPredictor
+from torch_geometric_inertial.models.learned_dynamics import FASTEST, equal_steps, shrinking_steps
 from torch_geometric_inertial.models.predictor_config import PredictorConfig
 from torch_geometric_inertial.nn.radial_basis import GaussianBasis
 from torch_geometric_inertial.nn.structural_encoding import StructuralEncoding
 from torch_geometric_inertial.nn.two_stream_block import BlockConfig, TwoStreamBlock, drop_channels
 from torch_geometric_inertial.nn.vector_input import VectorInput
-
-FASTEST = 4.0  #: Speeds up to here are covered by the Gaussians of velocities; those of the n-body task are below.
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,9 @@ class GeoMFormerConfig(PredictorConfig):
             each step has taken the atoms, so that it learns a law of motion and not its outcome (a second-order neural
             ODE, as SEGNO, Liu et al., ICLR 2024). Errors of training and validation then fall together
             (:obj:`n_body`, docs/geomformer.md).
+        step_share (float): 0: time steps of equal length. Else each molecule has steps of its own, this share of the
+            time in which its nearest particles fall together, and takes :obj:`time_steps` of them at most; see
+            :func:`~torch_geometric_inertial.models.learned_dynamics.shrinking_steps`.
         type_exchange_invariant (bool): The network knows types only by whether two are equal; exchanging them changes
             nothing, as charge conjugation does not in the n-body task (:obj:`n_body`).
         node_rbf_sum (bool): Scalars start with the sum of their distances' Gaussians, too, as in Graphormer-3D. In a
@@ -68,6 +70,7 @@ class GeoMFormerConfig(PredictorConfig):
     equivariant_init: Literal['centroid', 'neighbors'] = 'centroid'
     softening: float = 0.1
     time_steps: int = 0
+    step_share: float = 0.0
     type_exchange_invariant: bool = False
     node_rbf_sum: bool = False
     directional: bool = False
@@ -82,7 +85,7 @@ class GeoMFormerConfig(PredictorConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check(at_least_one=('heads', ), not_negative=('softening', 'time_steps', 'dense_size'),
+        self.check(at_least_one=('heads', ), not_negative=('softening', 'time_steps', 'step_share', 'dense_size'),
                    probability=('input_dropout', 'attention_dropout', 'activation_dropout', 'dropout', 'drop_path'))
         self.check_heads_divide(self.heads)
         low, high = self.radius
@@ -93,6 +96,9 @@ class GeoMFormerConfig(PredictorConfig):
                                     != ('none', 'position')):
             raise ValueError("'time_steps' are for models that read velocities and give positions alone (got velocity="
                              f"'{self.velocity}', scalar_head='{self.scalar_head}', vector_head='{self.vector_head}')")
+        if self.step_share > 0 and self.time_steps == 0:
+            raise ValueError(f"'step_share' needs 'time_steps', the most that a molecule may take (got step_share="
+                             f"{self.step_share:g}, time_steps=0)")
 
     def check_periodic(self) -> None:
         super().check_periodic()
@@ -205,19 +211,18 @@ class GeoMFormer(AtomPredictor):
         return None, self._integrate(atoms) if vectors else None
 
     def _integrate(self, atoms: AtomInputs) -> Tensor:
-        r"""Positions after the learned time :math:`T`, in steps :math:`h = T / n`: half a drift, a kick by
-        accelerations that are fresh, half a drift; of second order where they do not depend on the velocity.
-        A kick stays below :data:`FASTEST`: a wrong one would throw an atom out of the data."""
-        assert self.vector_head is not None and self.drift is not None and atoms.vel is not None
-        step = self.drift / self.config.time_steps
-        pos, vel = atoms.pos, atoms.vel
-        for _ in range(self.config.time_steps):
-            pos = pos + 0.5 * step * vel
-            acceleration = self.vector_head(*self.encode(atoms.moved(pos, vel))).to(pos.dtype) * self.vector_scale
-            kick = step * acceleration
-            vel = vel + kick / (1 + kick.square().sum(-1, keepdim=True) / FASTEST ** 2).sqrt()
-            pos = pos + 0.5 * step * vel
+        r"""Positions after the learned time :math:`T`."""
+        assert self.drift is not None
+        c = self.config
+        if c.step_share > 0:
+            pos = shrinking_steps(self._acceleration, atoms, self.drift, c.time_steps, c.step_share)
+        else:
+            pos = equal_steps(self._acceleration, atoms, self.drift, c.time_steps)
         return pos + atoms.center[atoms.batch]
+
+    def _acceleration(self, atoms: AtomInputs) -> Tensor:
+        assert self.vector_head is not None
+        return self.vector_head(*self.encode(atoms)).to(atoms.pos.dtype) * self.vector_scale
 
     def encode(self, atoms: AtomInputs) -> tuple[Tensor, list[Tensor]]:
         c, types, pairs = self.config, atoms.types, atoms.pairs
