@@ -18,7 +18,7 @@ from torch import Tensor
 from torch_geometric_inertial import GeoMFormerConfig
 from torch_geometric_inertial.datasets.n_body import DRAWN, MAX_FORCE, SEED, Trajectories, draw_initial, simulate
 from torch_geometric_inertial.models.atom_inputs import AtomInputs, AtomReader
-from torch_geometric_inertial.models.learned_dynamics import FASTEST, shrinking_steps
+from torch_geometric_inertial.models.learned_dynamics import equal_steps, shrinking_steps
 
 #: Yoshida (1990): three leapfrog steps of these lengths are one of fourth order.
 YOSHIDA = (1 / (2 - 2**(1 / 3)), -2**(1 / 3) / (2 - 2**(1 / 3)), 1 / (2 - 2**(1 / 3)))
@@ -43,19 +43,18 @@ class Law:
         return torch.minimum((distance**3 / 2).sqrt(), passing).amin(dim=(1, 2))
 
 
-def leapfrog(law: Law, pos: Tensor, vel: Tensor, h: Tensor | float, capped: bool = False) -> tuple[Tensor, Tensor]:
-    """Half a drift, a kick, half a drift; `capped` as in the model."""
+def leapfrog(law: Law, pos: Tensor, vel: Tensor, h: Tensor | float) -> tuple[Tensor, Tensor]:
+    """Half a drift, a kick, half a drift."""
     pos = pos + 0.5 * h * vel
-    kick = h * law(pos)
-    vel = vel + (kick / (1 + kick.square().sum(-1, keepdim=True) / FASTEST**2).sqrt() if capped else kick)
+    vel = vel + h * law(pos)
     return pos + 0.5 * h * vel, vel
 
 
-def equal_steps(num: int, parts: tuple[float, ...] = (1.0, ), capped: bool = False) -> Callable:
+def steps_of_parts(num: int, parts: tuple[float, ...] = (1.0, )) -> Callable:
     def run(law: Law, pos: Tensor, vel: Tensor) -> tuple[Tensor, Tensor]:
         for _ in range(num):
             for part in parts:
-                pos, vel = leapfrog(law, pos, vel, part / num, capped)
+                pos, vel = leapfrog(law, pos, vel, part / num)
         return pos, torch.full((len(pos), ), float(num * len(parts)))
     return run
 
@@ -74,8 +73,8 @@ def steps_of_pair_time(longest: float, share: float, most: int) -> Callable:
     return run
 
 
-def time_transformed(most: int, share: float) -> Callable:
-    """The integrator of `GeoMFormer(time_steps=most, step_share=share)`, with the exact law in place of the network."""
+def in_the_model(time_steps: int, step_share: float = 0.0) -> Callable:
+    """The integrator of `GeoMFormer(time_steps=…, step_share=…)`, with the exact law in place of the network."""
     def run(law: Law, pos: Tensor, vel: Tensor) -> tuple[Tensor, Tensor]:
         count = 0
         num, size = pos.shape[:2]
@@ -91,18 +90,19 @@ def time_transformed(most: int, share: float) -> Callable:
         batch = torch.arange(num).repeat_interleave(size)
         reader = AtomReader(config, 10**9, 'GeoMFormer')
         atoms = reader(law.charge.flatten().long(), pos.flatten(0, 1), batch, weight=time, vel=vel.flatten(0, 1))
-        end = shrinking_steps(acceleration, atoms, time, most, share) + atoms.center[atoms.batch]
-        return end.view_as(pos), torch.full((num, ), count / num)
+        end = shrinking_steps(acceleration, atoms, time, time_steps, step_share) if step_share > 0 else \
+            equal_steps(acceleration, atoms, time, time_steps)
+        return (end + atoms.center[atoms.batch]).view_as(pos), torch.full((num, ), count / num)
     return run
 
 
 METHODS: dict[str, Callable] = {
-    **{f'{num} equal steps, as in the model': equal_steps(num, capped=True) for num in (8, 16, 20, 32, 64, 128)},
-    **{f'{num} equal steps': equal_steps(num) for num in (8, 20, 64, 1000)},
-    **{f'{num} × 3 equal steps of fourth order': equal_steps(num, YOSHIDA) for num in (7, 21)},
+    **{f'{num} equal steps, as in the model': in_the_model(num) for num in (8, 16, 20, 32, 64, 128)},
+    **{f'{num} equal steps': steps_of_parts(num) for num in (8, 20, 64, 1000)},
+    **{f'{num} × 3 equal steps of fourth order': steps_of_parts(num, YOSHIDA) for num in (7, 21)},
     **{f'shrinking steps, at most {most}, {share:g} of the pair time': steps_of_pair_time(0.125, share, most)
        for most in (16, 32, 64) for share in (0.5, 0.25, 0.125)},
-    **{f'time-transformed steps, at most {most}, share {share:g}': time_transformed(most, share)
+    **{f'time-transformed steps, at most {most}, share {share:g}': in_the_model(most, share)
        for most, share in ((24, 1.2), (32, 0.9), (48, 0.6), (96, 0.6), (96, 0.3))},
 }
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch_geometric_inertial.models.atom_inputs import AtomInputs
 from torch_geometric_inertial.ops.segment import segment_sum
 
-FASTEST = 4.0  #: Longest kick of an equal step; speeds of the n-body task are below.
+FASTEST = 4.0  #: Speeds of the n-body task are below: the longest kick of an equal step, and what a model resolves.
 HARDEST = 12.0  #: Longest kick of a step that shrinks: a wrong one would throw a particle out of the data.
 CLOSEST = 0.03  #: Distance below which steps do not shrink further.
 SLOWEST = 0.1  #: Least of W, as a share of what it follows.
@@ -40,6 +40,7 @@ def shrinking_steps(acceleration: Callable[[AtomInputs], Tensor], atoms: AtomInp
     :math:`\dot W = \sum_i v_i \cdot \nabla_i \Omega`, so that the steps are symmetric in time. Two particles that
     attract each other as :math:`1 / r^2` fall together in a time that goes as :math:`r^{3/2}`: a step is the share
     :math:`s` of it. Each molecule has steps of its own, and its last one ends at the time exactly.
+    Derivatives do not go through the lengths of the steps.
 
     Args:
         acceleration: Of each atom [N, 3], from its molecule.
